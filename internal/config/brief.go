@@ -1,0 +1,11 @@
+package config
+
+// GetBrief is the value at a path in the form of EncodeBrief: without what equals
+// its default.
+func GetBrief(doc *Document, path string) ([]byte, Problems) {
+	p, problems := locate(doc, path, false)
+	if problems != nil {
+		return nil, problems
+	}
+	return appendYAML(nil, form{secret: Secret.stored, brief: true}.value(p.value, p.def)), nil
+}
