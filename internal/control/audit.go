@@ -1,0 +1,98 @@
+package control
+
+import (
+	"encoding/json"
+	"strings"
+	"time"
+
+	"sluis/internal/auth"
+	"sluis/internal/config"
+	"sluis/internal/text"
+)
+
+// AuditRecord says who did what, from where, when, and how it ended.
+type AuditRecord struct {
+	Time     time.Time `json:"time"`
+	Who      string    `json:"who"`
+	Role     auth.Role `json:"role,omitempty"`
+	From     string    `json:"from"`
+	Via      string    `json:"via"`
+	Action   string    `json:"action"`
+	Object   string    `json:"object,omitempty"`
+	Revision int       `json:"revision,omitempty"`
+	// Changes are the objects that were changed, "changed frontends[shop]".
+	Changes []string `json:"changes,omitempty"`
+	// Result is "ok" or the fault's kind.
+	Result string `json:"result"`
+	// Reason says why it is not ok.
+	Reason string `json:"reason,omitempty"`
+}
+
+// record is an audit record in the making.
+type record struct {
+	AuditRecord
+	control *Control
+}
+
+// maxAuditChanges bounds how many changes a record names.
+const maxAuditChanges = 200
+
+func (c *Control) begin(caller Caller, action, object string) record {
+	return record{control: c, AuditRecord: AuditRecord{
+		Who: caller.Who(), Role: caller.Role, From: caller.From, Via: caller.Via, Action: action, Object: object,
+	}}
+}
+
+// end writes the record down. That it can't be written is told as an event and
+// does not stop the operation: rolling back must work on a full disk, too.
+func (r *record) end(err error) {
+	r.Time, r.Result = time.Now().In(r.control.Location()).Truncate(time.Millisecond), "ok"
+	if err != nil {
+		f := AsFault(err)
+		r.Result, r.Reason = string(f.Kind), f.Message.String()
+	}
+	line, encodeErr := json.Marshal(r.AuditRecord)
+	if encodeErr == nil {
+		encodeErr = r.control.o.Store.AppendAudit(line)
+	}
+	if encodeErr != nil {
+		r.control.o.Events.Publish(Trouble{
+			What:   text.M("{action} by {who} could not be written into the audit log", "action", r.Action, "who", r.Who),
+			Reason: AsFault(encodeErr).Message,
+		})
+	}
+}
+
+func summaries(changes []config.Change) []string {
+	var list []string
+	for _, change := range changes {
+		if len(list) == maxAuditChanges {
+			return append(list, "…")
+		}
+		list = append(list, string(change.Action)+" "+change.Path)
+	}
+	return list
+}
+
+// Audit lists audit records, newest first, and the cursor of the rest.
+func (c *Control) Audit(caller Caller, page Page) ([]AuditRecord, string, error) {
+	if err := caller.May(auth.Action{Kind: auth.View}); err != nil {
+		return nil, "", err
+	}
+	query := strings.ToLower(page.Query)
+	lines, next, err := c.o.Store.ReadAudit(page.limit(), page.Cursor, func(line []byte) bool {
+		return query == "" || strings.Contains(strings.ToLower(string(line)), query)
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	records := []AuditRecord{}
+	for _, line := range lines {
+		var r AuditRecord
+		if err := json.Unmarshal(line, &r); err != nil {
+			r = AuditRecord{Result: "unreadable", Reason: err.Error()}
+		}
+		records = append(records, r)
+	}
+	return records, next, nil
+}
