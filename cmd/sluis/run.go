@@ -1,0 +1,342 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"sluis/internal/api"
+	"sluis/internal/auth"
+	"sluis/internal/config"
+	"sluis/internal/control"
+	"sluis/internal/pki"
+	"sluis/internal/store"
+)
+
+func (s *session) runCommand() *cobra.Command {
+	var file, admin, logLevel string
+	cmd := &cobra.Command{
+		Use: "run", Short: "Start the appliance",
+		Long: `Start the appliance and run until SIGTERM or Ctrl-C.
+
+What it needs to remember is in the state directory. On the first start an
+administrator's one-time password is printed.
+
+With --config it runs from that file alone, as containers do: nothing is kept, the
+file is read again on SIGHUP or when it changes, and a file with errors is refused
+while the last good one goes on running.`,
+		Example: "  sluis run --state /var/lib/sluis\n  sluis run --config /etc/sluis.yaml --admin 0.0.0.0:8443",
+		Args:    exactly(0, "no arguments"),
+	}
+	cmd.Flags().StringVar(&file, "config", "", "run from this `file` alone, without state")
+	cmd.Flags().StringVar(&admin, "admin", "", "`address` of API and GUI (host:port), in place of the document's port on all addresses")
+	cmd.Flags().StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		log, err := s.logger(logLevel)
+		if err != nil {
+			return err
+		}
+		if admin != "" {
+			if _, _, err := net.SplitHostPort(admin); err != nil {
+				return usageError{fmt.Errorf("--admin needs host:port: %w", err)}
+			}
+		}
+		o := applianceOptions{State: s.stateDir(), Socket: s.socket, Admin: admin, Log: log}
+		if file != "" {
+			return s.runFile(cmd.Context(), o, file)
+		}
+		return s.runAppliance(cmd.Context(), o)
+	}
+	return cmd
+}
+
+func (s *session) logger(level string) (*slog.Logger, error) {
+	var l slog.Level
+	if err := l.UnmarshalText([]byte(level)); err != nil {
+		return nil, usageError{fmt.Errorf("--log-level is debug, info, warn or error")}
+	}
+	return slog.New(slog.NewTextHandler(s.stderr, &slog.HandlerOptions{Level: l})), nil
+}
+
+// runAppliance runs from a state directory.
+func (s *session) runAppliance(ctx context.Context, o applianceOptions) error {
+	a, err := start(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer a.stop()
+	s.welcome(a)
+	<-ctx.Done()
+	return nil
+}
+
+// welcome says where the appliance answers, and how to get in.
+func (s *session) welcome(a *appliance) {
+	for _, url := range a.listener.URLs() {
+		s.say("API: %s", url)
+	}
+	if certificate := a.listener.Leaf(); certificate != nil {
+		s.say("fingerprint of its certificate (SHA-256): %s", pki.Fingerprint(certificate))
+	}
+	s.say("on this machine: %s", a.socket.Path())
+	if a.once.Password != "" {
+		s.say("\nlog in as %s with the one-time password: %s\nit is good for one thing: setting a new one", a.once.Account, a.once.Password)
+	}
+}
+
+// fileInterval is how often the file of --config is looked at. Polling sees what
+// watching doesn't: a mounted volume whose links are swapped.
+const fileInterval = time.Second
+
+// runFile runs from a file alone.
+func (s *session) runFile(ctx context.Context, o applianceOptions, name string) error {
+	reload := make(chan os.Signal, 1)
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
+	dir, err := temporaryDir()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	data, err := readBounded(name, config.MaxDocument+1)
+	if err != nil {
+		return err
+	}
+	doc, problems := decodeFile(data, filepath.Dir(name))
+	if problems.HasErrors() {
+		return problems
+	}
+	o.State, o.File, o.Document = dir, name, doc
+	a, err := start(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer a.stop()
+	s.welcome(a)
+	follow := &fileFollower{appliance: a, name: name, last: data, log: o.Log}
+	ticker := time.NewTicker(fileInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-reload:
+			follow.read(ctx, true)
+		case <-ticker.C:
+			follow.read(ctx, false)
+		}
+	}
+}
+
+// fileFollower applies a file when its content changes.
+type fileFollower struct {
+	appliance *appliance
+	name      string
+	last      []byte // content that was tried last, good or bad
+	unread    bool   // the last attempt to read it failed, which was said
+	log       *slog.Logger
+}
+
+// read applies the file if its content is another one, or in any case when asked
+// to: what it takes from other files may have changed. A file that can't be read
+// or has errors changes nothing.
+func (f *fileFollower) read(ctx context.Context, asked bool) {
+	data, err := readBounded(f.name, config.MaxDocument+1)
+	if err != nil {
+		if !f.unread || asked {
+			f.log.Error("the configuration file can't be read; the last good one goes on running", "file", f.name, "error", err)
+		}
+		f.unread = true
+		return
+	}
+	f.unread = false
+	if !asked && bytes.Equal(data, f.last) {
+		return
+	}
+	f.last = data
+	doc, problems := decodeFile(data, filepath.Dir(f.name))
+	if !problems.HasErrors() {
+		var err error
+		if problems, err = f.appliance.control.ApplyFile(ctx, doc, f.name); err == nil {
+			f.log.Info("the configuration file has been applied", "file", f.name)
+			return
+		}
+		problems = append(problems, faultProblems(err)...)
+	}
+	f.log.Error("the configuration file is refused; the last good one goes on running", "file", f.name)
+	for _, p := range problems.Errors() {
+		f.log.Error(p.String(), "file", f.name)
+	}
+}
+
+// faultProblems are a fault as problems.
+func faultProblems(err error) config.Problems {
+	f := control.AsFault(err)
+	if len(f.Problems) > 0 {
+		return f.Problems
+	}
+	var problems config.Problems
+	problems.Add("", f.Message).Do(f.Hint)
+	return problems
+}
+
+// temporaryDir makes a directory for what lives as long as the process. A
+// container from scratch has no /tmp, but memory.
+func temporaryDir() (string, error) {
+	var errs []error
+	for _, parent := range []string{os.TempDir(), "/dev/shm", "/run", "."} {
+		dir, err := os.MkdirTemp(parent, "sluis-")
+		if err == nil {
+			return dir, nil
+		}
+		errs = append(errs, err)
+	}
+	return "", fmt.Errorf("no place for temporary files; give one in TMPDIR: %w", errors.Join(errs...))
+}
+
+// resetOffline gives a one-time password while no appliance runs: it opens the
+// state directory itself, which fails if one does.
+func (s *session) resetOffline(ctx context.Context, name string) (api.OneTimePassword, error) {
+	if _, err := os.Stat(s.stateDir()); err != nil {
+		return api.OneTimePassword{}, fmt.Errorf("no appliance runs here, and there is no state: %w", err)
+	}
+	st, err := store.Open(s.stateDir(), store.Options{})
+	if err != nil {
+		return api.OneTimePassword{}, explained(err)
+	}
+	defer func() { _ = st.Close() }()
+	number, ok := st.Running()
+	if !ok {
+		return api.OneTimePassword{}, errors.New("this appliance has never run; start it, and it prints a one-time password")
+	}
+	_, data, err := st.Revision(number)
+	if err != nil {
+		return api.OneTimePassword{}, explained(err)
+	}
+	doc, problems := config.Decode(data)
+	if problems.HasErrors() {
+		return api.OneTimePassword{}, problems
+	}
+	accounts, err := control.Accounts(doc, st.Secret)
+	if err != nil {
+		return api.OneTimePassword{}, err
+	}
+	a := &appliance{store: st}
+	options := a.authOptions(&loginSettings{})
+	options.Publish = nil
+	credentials, err := auth.New(options)
+	if err != nil {
+		return api.OneTimePassword{}, err
+	}
+	if err := credentials.SetAccounts(accounts); err != nil {
+		return api.OneTimePassword{}, err
+	}
+	once, err := credentials.ResetPassword(ctx, name)
+	if err != nil {
+		return api.OneTimePassword{}, err
+	}
+	answer := api.OneTimePassword{Account: once.Account, Password: once.Password}
+	for _, note := range once.Notes {
+		answer.Notes = append(answer.Notes, note.String())
+	}
+	return answer, nil
+}
+
+// demoCommand is what "make run" starts.
+func (s *session) demoCommand() *cobra.Command {
+	var admin string
+	cmd := &cobra.Command{
+		Use: "demo", Short: "Try it: an appliance on loopback that forgets everything",
+		Long: `Start an appliance on loopback, without root and with a temporary state, and print
+what to try. Ctrl-C ends it and removes its state.`,
+		Args: exactly(0, "no arguments"),
+	}
+	cmd.Flags().StringVar(&admin, "admin", "127.0.0.1:8443", "`address` of the API; a free port is taken when this one is not free")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return s.demo(cmd.Context(), admin) }
+	return cmd
+}
+
+func (s *session) demo(ctx context.Context, admin string) error {
+	dir, err := temporaryDir()
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	o := applianceOptions{State: filepath.Join(dir, "state"), Admin: freePort(admin), Log: log}
+	a, err := start(ctx, o)
+	if err != nil {
+		return err
+	}
+	defer a.stop()
+	password, err := a.setDemoPassword(ctx)
+	if err != nil {
+		return err
+	}
+	url := a.listener.URLs()[0]
+	ca := filepath.Join(dir, "ca.pem")
+	if err := writeLeaf(ca, a.listener.Leaf()); err != nil {
+		return err
+	}
+	answer := map[string]string{"api_url": url, "username": a.once.Account, "password": password, "ca_file": ca, "socket": a.socket.Path(), "state": o.State}
+	err = s.print(answer, func() {
+		s.say(`Sluis runs on this machine until Ctrl-C. Nothing outside %s is touched.
+
+  API        %s   (description: %s/api/v1/openapi.json)
+  log in as  %s, password %s
+
+Try, in another terminal:
+
+  curl --cacert %s -u %s:%s %s/api/v1/status
+  export SLUIS_STATE=%s
+  %s status
+  %s set system.hostname lock1
+  %s set 'backends[web]' '{servers: [{name: web1, address: 192.0.2.10}]}'
+  %s diff
+  %s apply --confirm-within 30s    # wait, and see it taken back; or: sluis confirm
+  %s history
+  %s events                        # watch what happens, as it happens
+`, dir, url, url, a.once.Account, password, ca, a.once.Account, password, url, o.State, me(), me(), me(), me(), me(), me(), me())
+	})
+	if err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func me() string { return os.Args[0] }
+
+// setDemoPassword replaces the one-time password by one that can be tried at once.
+func (a *appliance) setDemoPassword(ctx context.Context) (string, error) {
+	password := a.once.Password + "-demo"
+	return password, a.auth.SetPassword(ctx, a.once.Account, password, "")
+}
+
+// freePort keeps an address whose port is free, and takes any port otherwise.
+func freePort(address string) string {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		host, _, _ := net.SplitHostPort(address)
+		return net.JoinHostPort(host, "0")
+	}
+	_ = l.Close()
+	return address
+}
+
+func writeLeaf(name string, c *x509.Certificate) error {
+	return os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o600)
+}
