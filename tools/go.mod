@@ -1,0 +1,3 @@
+module sluis/tools
+
+go 1.26.0
