@@ -135,7 +135,8 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	w := &answer{ResponseWriter: rw, control: http.NewResponseController(rw), last: func() bool { return a.old(c) }}
 	defer a.recoverFrom(w, r)
 	setHeaders(w.Header())
-	_ = w.control.SetWriteDeadline(time.Time{}) // of the connection's request before; not every writer has one
+	// The deadline of the connection's answer before would fail a 100 Continue.
+	_ = w.control.SetWriteDeadline(time.Time{}) // a writer without deadlines is a test's
 	if r.URL.Path == "/healthz" {
 		r = withPath(r, base+"/healthz")
 	}

@@ -602,6 +602,13 @@ func TestDescription(t *testing.T) {
 			}
 		}
 	}
+	for path, open := range map[string]bool{"/login": true, "/healthz": true, "/status": false} {
+		for method, o := range doc.Paths[path] {
+			if list, set := o["security"].([]any); (set && len(list) == 0) != open {
+				t.Errorf("%s %s needs no login: %v, want %v", method, path, !open, open)
+			}
+		}
+	}
 	var whole any
 	must(t, json.Unmarshal(data, &whole))
 	used := map[string]bool{}

@@ -115,16 +115,10 @@ type EditValueInput struct {
 	MatchInput
 }
 
-// target is where an edit by path goes. The whole document has its own way, since
-// replacing it must not happen by a forgotten path.
+// target is where an edit by path goes. The path is never empty: the whole document
+// has a way of its own, since replacing it must not happen by a forgotten path.
 func (in *EditValueInput) target() (string, control.Match, error) {
 	match, err := in.match()
-	if err == nil && in.Path == "" {
-		err = &control.Fault{
-			Kind: control.Invalid, Message: text.M("the path is missing"),
-			Hint: text.M("PUT {path} replaces the whole candidate", "path", base+"/candidate"),
-		}
-	}
 	return in.Path, match, err
 }
 

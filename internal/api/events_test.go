@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"strconv"
@@ -95,7 +96,10 @@ func (s *stream) next() (e sent) {
 func TestEventsResume(t *testing.T) {
 	b := start(t, initial(t), loopback)
 	s := b.stream()
-	s.block() // the greeting: from here on nothing is missed
+	// From the greeting on nothing is missed, also by who has read no event yet.
+	if greeting := s.block(); len(greeting) != 2 || greeting[1] != fmt.Sprintf("id: %d", b.events.Last()) {
+		t.Errorf("greeting = %q, want where the stream begins", greeting)
+	}
 	first := b.events.Publish(happened{1})
 	b.events.Publish(happened{2})
 	got := s.next()
@@ -153,6 +157,32 @@ func TestEventsEndWithTheRight(t *testing.T) {
 	must(t, b.auth.DeleteToken("vera", "test"))
 	for s.block() != nil {
 		b.events.Publish(happened{0})
+		b.events.Publish(happened{0}) // so that the stream never waits for one
+	}
+}
+
+// The right is looked at in time even where there is always a next event.
+func TestEventsEndAmidEvents(t *testing.T) {
+	b := start(t, initial(t), loopback)
+	r, err := http.NewRequestWithContext(t.Context(), "GET", base+"/events", nil)
+	must(t, err)
+	r.RemoteAddr = "192.0.2.1:5000"
+	r.Header.Set("Authorization", "Bearer "+b.tokens[auth.Viewer])
+	events, err := b.events.Subscribe(b.events.Last())
+	must(t, err)
+	defer events.Close()
+	for range 3 {
+		b.events.Publish(happened{})
+	}
+	long := time.Now().Add(-2 * heartbeatInterval)
+	from := reader{api: b.api, r: r, events: events, checked: long}
+	if from.next(t.Context()) == nil || from.checked.Equal(long) {
+		t.Error("whoever may read gets the event, and it was looked at whether they may")
+	}
+	from.checked = long
+	must(t, b.auth.DeleteToken("vera", "test"))
+	if piece := from.next(t.Context()); piece != nil {
+		t.Errorf("whoever may no longer read gets %q", piece)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -107,6 +108,7 @@ func TestPortChange(t *testing.T) {
 func TestListenerUndo(t *testing.T) {
 	b, port := onPort(t, nil)
 	socket := b.listener.sockets[fmt.Sprintf("127.0.0.1:%d", port)]
+	before := b.listener.current.Load()
 	doc := initial(t)
 	doc.System.Admin.Port = freePort(t)
 	doc.System.Admin.Sources = []string{"192.0.2.0/24"}
@@ -124,6 +126,9 @@ func TestListenerUndo(t *testing.T) {
 		}
 		must(t, change.Undo(t.Context()))
 		ask(t, b.browser(), "GET", fmt.Sprintf("https://127.0.0.1:%d/healthz", port), "").want(t, 200)
+		if b.listener.current.Load() != before {
+			t.Errorf("undo after %s leaves the new rules", steps[last].name)
+		}
 		same := b.listener.sockets[fmt.Sprintf("127.0.0.1:%d", port)] == socket
 		if kept := last < 2; same != kept || len(b.listener.sockets) != 1 {
 			t.Errorf("undo after %s: same socket %v, want %v; %d sockets", steps[last].name, same, kept, len(b.listener.sockets))
@@ -296,6 +301,47 @@ func TestCertificateChange(t *testing.T) {
 	}
 }
 
+// A certificate that was renewed under its name is shown without any apply; one
+// that can't be had any more is still shown.
+func TestRenewedCertificate(t *testing.T) {
+	made := func(name string) *tls.Certificate {
+		return &tls.Certificate{Leaf: &x509.Certificate{DNSNames: []string{name}}}
+	}
+	now := made("old")
+	l := NewListener(ListenerOptions{
+		Address: loopback, Handler: http.NotFoundHandler(), Accepted: func() uint64 { return 1 },
+		Certificate: func(string) *tls.Certificate { return now },
+	})
+	defer l.Close()
+	doc := initial(t)
+	doc.System.Admin.Certificate = "gui"
+	doc.Certificates = []config.Certificate{{Name: "gui", ACME: &config.ACMECertificate{}}}
+	change, problems := l.Prepare(t.Context(), doc)
+	if problems.HasErrors() {
+		t.Fatal(problems)
+	}
+	must(t, change.Add(t.Context()))
+	must(t, change.Switch(t.Context()))
+	for _, want := range []string{"old", "new"} {
+		if now.Leaf.DNSNames[0] != want {
+			now = made(want)
+		}
+		if got := l.Leaf().DNSNames[0]; got != want {
+			t.Errorf("shown = %s, want %s", got, want)
+		}
+	}
+	now = nil
+	if got := l.Leaf(); got == nil || got.DNSNames[0] != "old" {
+		t.Errorf("without the named one, shown = %v, want the one of the last change", got)
+	}
+	if _, err := l.Prepare(t.Context(), doc); !err.HasErrors() {
+		t.Error("a certificate that isn't there is named, and that is no problem")
+	}
+	if err := change.Switch(t.Context()); err == nil {
+		t.Error("a certificate that isn't there is switched to")
+	}
+}
+
 // The protocol changes on the same socket; plain HTTP to a TLS port is told so.
 func TestProtocolChange(t *testing.T) {
 	b, port := onPort(t, nil)
@@ -438,6 +484,18 @@ func TestConfirmNeedsAFreshConnection(t *testing.T) {
 			_, err = fmt.Fprintf(old, "POST %s/pending/confirm HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nX-Slow:", base, bearer[1])
 			must(t, err)
 
+			// Another one that has nothing to do meanwhile.
+			idle, err := tls.Dial("tcp", strings.TrimPrefix(b.listener.URLs()[0], "https://"), &tls.Config{RootCAs: b.roots})
+			must(t, err)
+			defer func() { _ = idle.Close() }()
+			_, err = io.WriteString(idle, "GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+			must(t, err)
+			healthy := bufio.NewReader(idle)
+			first, err := http.ReadResponse(healthy, nil)
+			must(t, err)
+			_, err = io.Copy(io.Discard, first.Body)
+			must(t, err)
+
 			ask(t, browser, "GET", b.url("/status"), "", bearer...).want(t, 200)
 			ask(t, browser, "POST", b.url("/candidate/apply"), `{"confirm_within":"1m"}`, bearer...).want(t, 200)
 			_, err = io.WriteString(old, " now\r\n\r\n")
@@ -447,6 +505,10 @@ func TestConfirmNeedsAFreshConnection(t *testing.T) {
 			defer func() { _ = answer.Body.Close() }()
 			if answer.StatusCode != 409 || !answer.Close {
 				t.Errorf("confirmed on an old connection: %s, closed after it: %v; want 409, true", answer.Status, answer.Close)
+			}
+			must(t, idle.SetReadDeadline(time.Now().Add(5*time.Second)))
+			if _, err := healthy.ReadByte(); !errors.Is(err, io.EOF) {
+				t.Errorf("an idle connection after the apply: %v, want its end", err)
 			}
 			if got := ask(t, browser, "POST", b.url("/pending/confirm"), "", bearer...); got.StatusCode != 204 {
 				t.Errorf("the browser's next try = %s: %s", got.Status, got.body)

@@ -39,7 +39,7 @@ type server struct {
 	unused map[net.Conn]struct{}
 }
 
-// newServer makes a server. number tells about a connection what the kernel knows.
+// newServer makes a server. describe adds what is special about a connection.
 func newServer(handler http.Handler, accepted func() uint64, log *slog.Logger, describe func(net.Conn, *conn)) *server {
 	s := &server{accepted: accepted, draining: make(chan struct{}), unused: map[net.Conn]struct{}{}}
 	s.http = &http.Server{
