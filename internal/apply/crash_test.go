@@ -247,9 +247,9 @@ func crashChild(name, dir, killAt string) error {
 }
 
 func TestCrashAtEachPoint(t *testing.T) {
-	every := 3 // a third of the points; the next run's are the same ones
-	if os.Getenv("SLUIS_LONG") != "" {
-		every = 1
+	every := 1
+	if testing.Short() {
+		every = 3
 	}
 	for name, s := range scenarios() {
 		t.Run(name, func(t *testing.T) {
