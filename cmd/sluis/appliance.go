@@ -42,6 +42,8 @@ type applianceOptions struct {
 	// Fault is the store's, for crash tests.
 	Fault func(op, path string) error
 	Log   *slog.Logger
+	// Clock is the one that Log writes its times by; nil = the log's times are its own.
+	Clock *clock
 }
 
 // appliance is one whole Sluis. Two of them can live in one process.
@@ -71,6 +73,9 @@ const eventsKept = 4096
 // opens the doors.
 func start(ctx context.Context, o applianceOptions) (a *appliance, err error) {
 	a = &appliance{events: event.New(eventsKept), ending: make(chan struct{})}
+	if o.Clock == nil {
+		o.Clock = &clock{}
+	}
 	defer func() {
 		if err != nil {
 			a.stop()
@@ -93,7 +98,7 @@ func start(ctx context.Context, o applianceOptions) (a *appliance, err error) {
 		Accepted: func() uint64 { return a.engine.Accepted() }, Log: o.Log,
 	})
 	a.engine = apply.New(apply.Options{
-		Subsystems: append(o.Subsystems, a.pkiPart(), a.authPart(login), a.adminPart()),
+		Subsystems: append(o.Subsystems, o.Clock.part(), a.pkiPart(), a.authPart(login), a.adminPart()),
 		Store:      a.store, Publish: func(e event.Event) { a.events.Publish(e) }, Initial: o.initial(), Log: o.Log,
 	})
 	if err = a.engine.Boot(ctx); err != nil {

@@ -363,6 +363,18 @@ func TestSetTakesTextAsItStands(t *testing.T) {
 	}
 }
 
+// TestSaveSaysWhatTheMachineShows: what is wrong on this machine is a hint at Save,
+// long before it is the gate of an apply.
+func TestSaveSaysWhatTheMachineShows(t *testing.T) {
+	m := newMachine(t)
+	if out := m.do("set", "backends[web]", "{servers: [{name: w1, address: 192.0.2.1}]}"); !strings.Contains(out, "backends: stored, not in effect") {
+		t.Errorf("saving what nothing puts into effect says:\n%s", out)
+	}
+	if out := m.do("set", "firewall.rules[all]", "{action: block}"); !strings.Contains(out, "error    firewall: ") {
+		t.Errorf("saving what would protect and doesn't says:\n%s", out)
+	}
+}
+
 func TestUsage(t *testing.T) {
 	m := newMachine(t)
 	nowhere := &machine{t: t, env: map[string]string{"SLUIS_STATE": t.TempDir()}}

@@ -16,7 +16,7 @@ func (s *session) helperCommand() *cobra.Command {
 	cmd.Flags().StringVar(&socket, "listen", helperSocket, "`path` of its socket, unless systemd hands one over")
 	cmd.Flags().IntVar(&uid, "uid", 0, "user `ID` of the service, the only one besides root that may ask")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		log, err := s.logger("info")
+		log, err := s.logger("info", &clock{})
 		if err != nil {
 			return err
 		}

@@ -84,6 +84,38 @@ func (a *appliance) authPart(login *loginSettings) apply.Subsystem {
 	}}
 }
 
+// clock is the time zone that the log is written in.
+type clock struct{ zone atomic.Pointer[time.Location] }
+
+// in is a time in that zone.
+func (c *clock) in(t time.Time) time.Time {
+	if zone := c.zone.Load(); zone != nil {
+		return t.In(zone)
+	}
+	return t.UTC()
+}
+
+// clockPart puts the time zone into effect. Answers and records are written in the
+// running document's by control itself.
+func (c *clock) part() apply.Subsystem {
+	return part{"clock", []string{"system.timezone"}, func(_ context.Context, next *config.Document) (apply.Plan, config.Problems) {
+		var problems config.Problems
+		zone, err := time.LoadLocation(next.System.Timezone)
+		if err != nil {
+			problems.Add("system.timezone", text.M("there is no time zone {name}", "name", next.System.Timezone))
+			return apply.Plan{}, problems
+		}
+		before := c.zone.Load()
+		set := func(to *time.Location) func(context.Context) error {
+			return func(context.Context) error {
+				c.zone.Store(to)
+				return nil
+			}
+		}
+		return apply.Plan{Switch: set(zone), Undo: set(before)}, problems
+	}}
+}
+
 // loginSettings are what the running document says about logins.
 type loginSettings struct{ current atomic.Pointer[loginSnapshot] }
 

@@ -231,6 +231,7 @@ func TestContainerForm(t *testing.T) {
 	if status.Hostname != "one" || status.Time.Format("-07:00") != "+05:30" {
 		t.Errorf("host name %s, time %s; want one, in the zone of the file", status.Hostname, status.Time)
 	}
+	p.until("the log is written in the zone of the file", func() bool { return strings.Contains(p.said(), "+05:30 level=") })
 	if status.ReadOnly.IsZero() {
 		t.Error("nothing says that the configuration comes from a file")
 	}

@@ -45,7 +45,8 @@ while the last good one goes on running.`,
 	cmd.Flags().StringVar(&admin, "admin", "", "`address` of API and GUI (host:port), in place of the document's port on all addresses")
 	cmd.Flags().StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		log, err := s.logger(logLevel)
+		now := &clock{}
+		log, err := s.logger(logLevel, now)
 		if err != nil {
 			return err
 		}
@@ -54,7 +55,7 @@ while the last good one goes on running.`,
 				return usageError{fmt.Errorf("--admin needs host:port: %w", err)}
 			}
 		}
-		o := applianceOptions{State: s.stateDir(), Socket: s.socket, Admin: admin, Log: log}
+		o := applianceOptions{State: s.stateDir(), Socket: s.socket, Admin: admin, Log: log, Clock: now}
 		if file != "" {
 			return s.runFile(cmd.Context(), o, file)
 		}
@@ -63,12 +64,19 @@ while the last good one goes on running.`,
 	return cmd
 }
 
-func (s *session) logger(level string) (*slog.Logger, error) {
+// logger writes to standard error, with times in the configured zone.
+func (s *session) logger(level string, now *clock) (*slog.Logger, error) {
 	var l slog.Level
 	if err := l.UnmarshalText([]byte(level)); err != nil {
 		return nil, usageError{fmt.Errorf("--log-level is debug, info, warn or error")}
 	}
-	return slog.New(slog.NewTextHandler(s.stderr, &slog.HandlerOptions{Level: l})), nil
+	inZone := func(groups []string, a slog.Attr) slog.Attr {
+		if len(groups) == 0 && a.Key == slog.TimeKey {
+			return slog.String(a.Key, now.in(a.Value.Time()).Format(time.RFC3339))
+		}
+		return a
+	}
+	return slog.New(slog.NewTextHandler(s.stderr, &slog.HandlerOptions{Level: l, ReplaceAttr: inZone})), nil
 }
 
 // runAppliance runs from a state directory.
@@ -79,8 +87,17 @@ func (s *session) runAppliance(ctx context.Context, o applianceOptions) error {
 	}
 	defer a.stop()
 	s.welcome(a)
-	<-ctx.Done()
-	return nil
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-hangup:
+			o.Log.Info("SIGHUP: there is no file to read again; the configuration is changed with sluis apply")
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // welcome says where the appliance answers, and how to get in.

@@ -103,7 +103,7 @@ func NewListener(o ListenerOptions) *Listener {
 func (l *Listener) Claims() []string {
 	return []string{
 		"system.admin.protocol", "system.admin.port", "system.admin.certificate", "system.admin.other_names",
-		"system.admin.interfaces", "system.admin.sources", "system.timezone",
+		"system.admin.interfaces", "system.admin.sources",
 	}
 }
 

@@ -100,7 +100,7 @@ func (e *Engine) endApply() {
 func (e *Engine) save(req Request) (revision, error) {
 	running, _ := e.now()
 	meta := store.Revision{
-		Parent: running.number, Author: req.Author, From: req.From, Comment: req.Comment,
+		Parent: running.number, Time: time.Now().In(zone(req.Document)), Author: req.Author, From: req.From, Comment: req.Comment,
 		Format: req.Document.Format, Restores: req.Restores, SecretRefs: config.SecretRefs(req.Document),
 	}
 	saved, err := e.store.SaveRevision(meta, config.EncodeYAML(req.Document))

@@ -179,11 +179,17 @@ func errDegraded(revision, count int) error {
 
 // stamp writes a time for administrators: in the zone of their configuration.
 func stamp(t time.Time, doc *config.Document) string {
-	zone := time.UTC
-	if doc != nil {
-		if configured, err := time.LoadLocation(doc.System.Timezone); err == nil {
-			zone = configured
-		}
+	return t.In(zone(doc)).Format(time.RFC3339)
+}
+
+// zone is the time zone of a document; UTC where there is none.
+func zone(doc *config.Document) *time.Location {
+	if doc == nil {
+		return time.UTC
 	}
-	return t.In(zone).Format(time.RFC3339)
+	configured, err := time.LoadLocation(doc.System.Timezone)
+	if err != nil {
+		return time.UTC
+	}
+	return configured
 }

@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -232,27 +233,58 @@ func (c *Control) editTo(caller Caller, action, path, after string, match Match,
 	if err := c.mayEdit(caller); err != nil {
 		return Object{}, err
 	}
+	object, next, read, err := c.save(caller, action, path, after, match, change)
+	if err != nil || object.ETag == "" { // deleted
+		return object, err
+	}
+	object.Problems = append(problemsWithin(append(read, config.Validate(next)...), after), c.facts(next, after)...)
+	return object, nil
+}
+
+// save makes an edit the candidate. The problems are those of reading it.
+func (c *Control) save(caller Caller, action, path, after string, match Match, change func(*config.Document) (*config.Document, config.Problems)) (Object, *config.Document, config.Problems, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.matchLocked(path, match); err != nil {
-		return Object{}, err
+		return Object{}, nil, nil, err
 	}
 	next, problems := change(c.candidate.document)
 	if problems.HasErrors() {
-		return Object{}, &Fault{Kind: editFault(action), Message: text.M("this can't be saved"), Problems: problems}
+		return Object{}, nil, nil, &Fault{Kind: editFault(action), Message: text.M("this can't be saved"), Problems: problems}
 	}
 	if problems := c.takeSecrets(next); problems.HasErrors() {
-		return Object{}, &Fault{Kind: Invalid, Message: text.M("this can't be saved"), Problems: problems}
+		return Object{}, nil, nil, &Fault{Kind: Invalid, Message: text.M("this can't be saved"), Problems: problems}
 	}
 	if err := c.saveLocked(caller, next); err != nil {
-		return Object{}, err
+		return Object{}, nil, nil, err
 	}
-	if _, gone := config.GetJSON(next, after); gone.HasErrors() {
-		return Object{Path: after}, nil // deleted
+	if !config.Exists(next, after) {
+		return Object{Path: after}, next, problems, nil
 	}
-	object, err = c.objectLocked(after)
-	object.Problems = problemsWithin(append(problems, config.Validate(next)...), after)
-	return object, err
+	object, err := c.objectLocked(after)
+	return object, next, problems, err
+}
+
+// factsWithin is how long a save waits for what the machine has to say about it:
+// while an apply is under way, nobody can look.
+const factsWithin = 2 * time.Second
+
+// facts are what the machine shows of a place that was saved, and of the parts
+// that hold it: hints, until an apply makes them the gate.
+func (c *Control) facts(doc *config.Document, path string) config.Problems {
+	ctx, cancel := context.WithTimeout(context.Background(), factsWithin)
+	defer cancel()
+	all, _, err := c.o.Engine.Check(ctx, doc)
+	if err != nil {
+		return nil // the apply's own check will say it
+	}
+	var facts config.Problems
+	for _, p := range all {
+		if config.Within(p.Path, path) || p.Path != "" && config.Within(path, p.Path) {
+			facts = append(facts, p)
+		}
+	}
+	return facts
 }
 
 func editFault(action string) Kind {

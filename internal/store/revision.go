@@ -13,8 +13,9 @@ import (
 
 // Revision describes one saved document.
 type Revision struct {
-	Number int       `json:"number"` // from 1; never used twice
-	Parent int       `json:"parent"` // the revision it was made from; 0 means none
+	Number int `json:"number"` // from 1; never used twice
+	Parent int `json:"parent"` // the revision it was made from; 0 means none
+	// Time is when it was saved; zero when saving means now, in UTC.
 	Time   time.Time `json:"time"`
 	Author string    `json:"author"`
 	From   string    `json:"from"` // address of the author, or "local"
@@ -63,10 +64,10 @@ func (s *Store) SaveRevision(meta Revision, document []byte) (Revision, error) {
 			return err
 		}
 		if meta.Time.IsZero() {
-			meta.Time = time.Now()
+			meta.Time = time.Now().UTC()
 		}
 		meta.Number = s.highest + 1
-		meta.Time = meta.Time.Round(0).UTC()
+		meta.Time = meta.Time.Round(0)
 		meta.SHA256, meta.Size = sum(document), int64(len(document))
 		meta.Pinned, meta.Damaged = false, false
 		if err := s.writeRevision(meta, document); err != nil {
