@@ -1,5 +1,7 @@
 package config
 
+import "sluis/internal/config/wire"
+
 // GetBrief is the value at a path in the form of EncodeBrief: without what equals
 // its default.
 func GetBrief(doc *Document, path string) ([]byte, Problems) {
@@ -7,5 +9,5 @@ func GetBrief(doc *Document, path string) ([]byte, Problems) {
 	if problems != nil {
 		return nil, problems
 	}
-	return appendYAML(nil, form{secret: Secret.stored, brief: true}.value(p.value, p.def)), nil
+	return wire.AppendYAML(nil, form{secret: Secret.stored, brief: true}.value(p.value, p.def)), nil
 }

@@ -8,8 +8,12 @@ import (
 	"strings"
 	"time"
 
+	"sluis/internal/config/wire"
 	"sluis/internal/text"
 )
+
+// MaxDocument is the most bytes that a document may take, typed or stored.
+const MaxDocument = wire.MaxBytes
 
 // Decode reads a document from YAML or JSON. What the text leaves out has its
 // default. It reports everything that it can't read, each with its path and its
@@ -26,7 +30,7 @@ func decodeWith(data []byte, steps []upgradeStep) (*Document, Problems) {
 		return nil, problems
 	}
 	d := &decoder{}
-	if root.kind != treeObject {
+	if root.Kind != wire.Object {
 		d.wrongKind("", root, text.M("an object")).Do(text.M("a document has parts such as system and frontends"))
 		return nil, d.problems
 	}
@@ -42,6 +46,16 @@ func decodeWith(data []byte, steps []upgradeStep) (*Document, Problems) {
 		return nil, append(d.problems, tooLarge...)
 	}
 	return doc, d.problems
+}
+
+// readTree reads the text of a document or of a part of one. The tree is nil
+// where there are problems.
+func readTree(data []byte) (*wire.Node, Problems) {
+	root, fault := wire.Parse(data)
+	if fault != nil {
+		return nil, Problems{{Severity: Error, Message: fault.Message, Hint: fault.Hint, Line: fault.Line, Column: fault.Column}}
+	}
+	return root, nil
 }
 
 // decoder turns trees into values.
@@ -67,21 +81,50 @@ func (d *decoder) problem(path string, line, column int, message text.Msg) *Prob
 }
 
 // wrongKind says that something else was expected.
-func (d *decoder) wrongKind(path string, n *tree, expected text.Msg) *Problem {
-	return d.problem(path, n.line, n.column,
-		text.M("{expected} is expected, here stands {found}", "expected", expected, "found", n.found()))
+func (d *decoder) wrongKind(path string, n *wire.Node, expected text.Msg) *Problem {
+	return d.problem(path, n.Line, n.Column,
+		text.M("{expected} is expected, here stands {found}", "expected", expected, "found", found(n)))
+}
+
+// found says what stands there, for problems: the value itself where it is short
+// enough to be recognized.
+func found(n *wire.Node) text.Msg {
+	switch n.Kind {
+	case wire.Text:
+		return text.M(`the text "{value}"`, "value", shorten(n.Text))
+	case wire.Number, wire.Bool:
+		return text.M("{value}", "value", shorten(n.Text))
+	case wire.Object:
+		return text.M("an object")
+	case wire.List:
+		return text.M("a list")
+	default:
+		return text.M("nothing")
+	}
+}
+
+// shorten keeps a text that is shown in a problem readable.
+func shorten(s string) string {
+	const most = 40
+	if line, _, cut := strings.Cut(s, "\n"); cut {
+		s = line + "…"
+	}
+	if runes := []rune(s); len(runes) > most {
+		return string(runes[:most]) + "…"
+	}
+	return s
 }
 
 // value decodes onto a value that holds its default, or with patch what is there
 // already. def is the default.
-func (d *decoder) value(v, def reflect.Value, n *tree, path string) {
+func (d *decoder) value(v, def reflect.Value, n *wire.Node, path string) {
 	t := v.Type()
 	switch {
-	case n.kind == treeNull && d.patch:
+	case n.Kind == wire.Null && d.patch:
 		v.Set(cloneValue(def))
 	case t.Kind() == reflect.Pointer:
 		d.pointer(v, n, path)
-	case n.kind == treeNull:
+	case n.Kind == wire.Null:
 		d.null(t, n, path)
 	case isObject(t):
 		d.object(v, def, n, path)
@@ -92,8 +135,8 @@ func (d *decoder) value(v, def reflect.Value, n *tree, path string) {
 	}
 }
 
-func (d *decoder) pointer(v reflect.Value, n *tree, path string) {
-	if n.kind == treeNull {
+func (d *decoder) pointer(v reflect.Value, n *wire.Node, path string) {
+	if n.Kind == wire.Null {
 		v.SetZero()
 		return
 	}
@@ -115,7 +158,7 @@ func newOf(t reflect.Type) reflect.Value {
 }
 
 // null refuses nothing where something must stand.
-func (d *decoder) null(t reflect.Type, n *tree, path string) {
+func (d *decoder) null(t reflect.Type, n *wire.Node, path string) {
 	p := d.wrongKind(path, n, kindOf(t))
 	switch {
 	case isObject(t):
@@ -152,29 +195,29 @@ func kindOf(t reflect.Type) text.Msg {
 }
 
 // object decodes an object's members onto a struct.
-func (d *decoder) object(v, def reflect.Value, n *tree, path string) {
-	if n.kind != treeObject {
+func (d *decoder) object(v, def reflect.Value, n *wire.Node, path string) {
+	if n.Kind != wire.Object {
 		d.wrongKind(path, n, kindOf(v.Type()))
 		return
 	}
 	first := make([]int, v.NumField()) // line of each field; 0 = not yet
-	for _, m := range n.members {
-		at := join(path, m.key)
-		p, known := propertyNamed(v.Type(), m.key)
+	for _, m := range n.Members {
+		at := join(path, m.Key)
+		p, known := propertyNamed(v.Type(), m.Key)
 		switch {
 		case !known:
 			d.unknown(v.Type(), m, at)
 		case first[p.index] > 0:
-			d.problem(at, m.line, m.column, text.M("this stands twice, first in line {line}", "line", first[p.index]))
+			d.problem(at, m.Line, m.Column, text.M("this stands twice, first in line {line}", "line", first[p.index]))
 		default:
-			first[p.index] = m.line
-			d.value(v.Field(p.index), def.Field(p.index), m.value, at)
+			first[p.index] = m.Line
+			d.value(v.Field(p.index), def.Field(p.index), m.Value, at)
 		}
 	}
 }
 
-func (d *decoder) unknown(t reflect.Type, m member, path string) {
-	unknownName(d.problem(path, m.line, m.column, text.M("there is no such name here")), t, m.key)
+func (d *decoder) unknown(t reflect.Type, m wire.Member, path string) {
+	unknownName(d.problem(path, m.Line, m.Column, text.M("there is no such name here")), t, m.Key)
 }
 
 // unknownName hints at the names that a type has.
@@ -196,52 +239,52 @@ func hintAt(p *Problem, word string, known []string) {
 }
 
 // list decodes a list, in place of what was there.
-func (d *decoder) list(v reflect.Value, n *tree, path string) {
-	if n.kind != treeList {
+func (d *decoder) list(v reflect.Value, n *wire.Node, path string) {
+	if n.Kind != wire.List {
 		d.notAList(v.Type(), n, path)
 		return
 	}
 	inside := decoder{problems: d.problems}
-	list, def := reflect.MakeSlice(v.Type(), len(n.items), len(n.items)), newOf(v.Type().Elem())
-	for i, item := range n.items {
+	list, def := reflect.MakeSlice(v.Type(), len(n.Items), len(n.Items)), newOf(v.Type().Elem())
+	for i, item := range n.Items {
 		element := list.Index(i)
 		element.Set(def)
 		unshare(element)
 		inside.value(element, def, item, path+"["+itemSelector(item, i)+"]")
 	}
 	d.problems = inside.problems
-	if len(n.items) == 0 {
+	if len(n.Items) == 0 {
 		list = reflect.Zero(v.Type())
 	}
 	v.Set(list)
 }
 
 // notAList says how a list is written; one thing in its place is easily meant.
-func (d *decoder) notAList(t reflect.Type, n *tree, path string) {
+func (d *decoder) notAList(t reflect.Type, n *wire.Node, path string) {
 	p := d.wrongKind(path, n, kindOf(t))
 	switch {
 	case isObject(t.Elem()):
 		p.Do(text.M("write a dash before each object, which has its name within: - name: …"))
-	case n.kind == treeText || n.kind == treeNumber:
-		p.Do(text.M("put brackets around it: [{value}]", "value", shorten(n.text)))
+	case n.Kind == wire.Text || n.Kind == wire.Number:
+		p.Do(text.M("put brackets around it: [{value}]", "value", shorten(n.Text)))
 	}
 }
 
 // itemSelector is what selector will say of an element: its name or its index.
-func itemSelector(item *tree, index int) string {
-	if name := item.member("name"); name != nil && (name.kind == treeText || name.kind == treeNumber) &&
-		name.text != "" && !strings.ContainsAny(name.text, "[]") {
-		return name.text
+func itemSelector(item *wire.Node, index int) string {
+	if name := item.Member("name"); name != nil && (name.Kind == wire.Text || name.Kind == wire.Number) &&
+		name.Text != "" && !strings.ContainsAny(name.Text, "[]") {
+		return name.Text
 	}
 	return strconv.Itoa(index)
 }
 
 // scalar decodes a plain value.
-func (d *decoder) scalar(v reflect.Value, n *tree, path string) {
+func (d *decoder) scalar(v reflect.Value, n *wire.Node, path string) {
 	switch v := v.Addr().Interface().(type) {
 	case *Secret:
 		if d.notText(n, path) == nil {
-			*v = NewSecret(n.text)
+			*v = NewSecret(n.Text)
 		}
 		return
 	case *time.Time:
@@ -265,40 +308,40 @@ func (d *decoder) scalar(v reflect.Value, n *tree, path string) {
 
 // notText notes a problem where no text stands. A number without quotes counts
 // as the text that was written: serial: 0123 keeps its zero.
-func (d *decoder) notText(n *tree, path string) *Problem {
-	if n.kind == treeText || n.kind == treeNumber {
+func (d *decoder) notText(n *wire.Node, path string) *Problem {
+	if n.Kind == wire.Text || n.Kind == wire.Number {
 		return nil
 	}
 	p := d.wrongKind(path, n, text.M("a text"))
-	if n.kind == treeBool {
-		p.Do(text.M(`put it in quotes: "{value}"`, "value", n.text))
+	if n.Kind == wire.Bool {
+		p.Do(text.M(`put it in quotes: "{value}"`, "value", n.Text))
 	}
 	return p
 }
 
-func (d *decoder) text(v reflect.Value, n *tree, path string) {
+func (d *decoder) text(v reflect.Value, n *wire.Node, path string) {
 	p := d.notText(n, path)
 	if p == nil {
-		v.SetString(n.text)
+		v.SetString(n.Text)
 	}
 	words, ok := v.Interface().(enum)
-	if !ok || p == nil && slices.Contains(words.Values(), n.text) {
+	if !ok || p == nil && slices.Contains(words.Values(), n.Text) {
 		return
 	}
 	if p == nil {
-		p = d.problem(path, n.line, n.column, text.M("{value} is none of the words known here", "value", shorten(n.text)))
+		p = d.problem(path, n.Line, n.Column, text.M("{value} is none of the words known here", "value", shorten(n.Text)))
 	}
-	hintAt(p, n.text, words.Values())
+	hintAt(p, n.Text, words.Values())
 }
 
 // bool takes true and false alone, which everybody reads the same way.
-func (d *decoder) bool(v reflect.Value, n *tree, path string) {
-	if n.kind == treeBool && (n.text == "true" || n.text == "false") {
-		v.SetBool(n.text == "true")
+func (d *decoder) bool(v reflect.Value, n *wire.Node, path string) {
+	if n.Kind == wire.Bool && (n.Text == "true" || n.Text == "false") {
+		v.SetBool(n.Text == "true")
 		return
 	}
 	p := d.wrongKind(path, n, text.M("true or false"))
-	switch strings.ToLower(n.text) {
+	switch strings.ToLower(n.Text) {
 	case "true", "yes", "on", "1", "y":
 		p.Do(text.M("write true, in small letters and without quotes"))
 	case "false", "no", "off", "0", "n":
@@ -306,11 +349,11 @@ func (d *decoder) bool(v reflect.Value, n *tree, path string) {
 	}
 }
 
-func (d *decoder) integer(v reflect.Value, n *tree, path string) {
+func (d *decoder) integer(v reflect.Value, n *wire.Node, path string) {
 	if !d.isInteger(n, path) {
 		return
 	}
-	number, err := strconv.ParseInt(n.text, 10, v.Type().Bits())
+	number, err := strconv.ParseInt(n.Text, 10, v.Type().Bits())
 	if err != nil {
 		bits := v.Type().Bits()
 		d.outOfRange(n, path, -1<<(bits-1), 1<<(bits-1)-1)
@@ -319,11 +362,11 @@ func (d *decoder) integer(v reflect.Value, n *tree, path string) {
 	v.SetInt(number)
 }
 
-func (d *decoder) unsigned(v reflect.Value, n *tree, path string) {
+func (d *decoder) unsigned(v reflect.Value, n *wire.Node, path string) {
 	if !d.isInteger(n, path) {
 		return
 	}
-	number, err := strconv.ParseUint(n.text, 10, v.Type().Bits())
+	number, err := strconv.ParseUint(n.Text, 10, v.Type().Bits())
 	if err != nil {
 		d.outOfRange(n, path, 0, 1<<v.Type().Bits()-1)
 		return
@@ -333,29 +376,29 @@ func (d *decoder) unsigned(v reflect.Value, n *tree, path string) {
 
 // isInteger reports whether a whole number stands here in plain digits, without
 // leading zeros, which some readers take for octal.
-func (d *decoder) isInteger(n *tree, path string) bool {
-	digits := strings.TrimPrefix(n.text, "-")
-	if n.kind == treeNumber && strings.Trim(digits, "0123456789") == "" && (digits == "0" || digits[0] != '0') {
+func (d *decoder) isInteger(n *wire.Node, path string) bool {
+	digits := strings.TrimPrefix(n.Text, "-")
+	if n.Kind == wire.Number && strings.Trim(digits, "0123456789") == "" && (digits == "0" || digits[0] != '0') {
 		return true
 	}
 	p := d.wrongKind(path, n, text.M("a whole number"))
 	switch {
-	case n.kind == treeText && resolve(n.text) == treeNumber:
+	case n.Kind == wire.Text && wire.PlainKind(n.Text) == wire.Number:
 		p.Do(text.M("write it without quotes"))
-	case n.kind == treeNumber:
+	case n.Kind == wire.Number:
 		p.Do(text.M("write plain digits without leading zeros"))
 	}
 	return false
 }
 
-func (d *decoder) outOfRange(n *tree, path string, least, most int) {
-	d.problem(path, n.line, n.column, text.M("{value} is out of range", "value", shorten(n.text))).
+func (d *decoder) outOfRange(n *wire.Node, path string, least, most int) {
+	d.problem(path, n.Line, n.Column, text.M("{value} is out of range", "value", shorten(n.Text))).
 		Do(text.M("the least is {least}, the most {most}", "least", least, "most", most))
 }
 
 // measure decodes a time span or an amount of bytes.
-func (d *decoder) measure(v encoding.TextUnmarshaler, n *tree, path string) {
-	if n.kind == treeText && v.UnmarshalText([]byte(n.text)) == nil {
+func (d *decoder) measure(v encoding.TextUnmarshaler, n *wire.Node, path string) {
+	if n.Kind == wire.Text && v.UnmarshalText([]byte(n.Text)) == nil {
 		return
 	}
 	t := reflect.TypeOf(v).Elem()
@@ -368,9 +411,9 @@ func (d *decoder) measure(v encoding.TextUnmarshaler, n *tree, path string) {
 }
 
 // time decodes a time. It is kept in UTC, so that one instant has one form.
-func (d *decoder) time(v *time.Time, n *tree, path string) {
-	if n.kind == treeText {
-		if parsed, err := time.Parse(time.RFC3339Nano, n.text); err == nil {
+func (d *decoder) time(v *time.Time, n *wire.Node, path string) {
+	if n.Kind == wire.Text {
+		if parsed, err := time.Parse(time.RFC3339Nano, n.Text); err == nil {
 			*v = parsed.UTC()
 			return
 		}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"sluis/internal/config/wire"
 )
 
 var updateGolden = flag.Bool("update", false, "write golden files anew")
@@ -72,7 +74,7 @@ func TestEveryObjectReportsUnknownNames(t *testing.T) {
 		if owner != "" {
 			object = treeAt(t, root, owner)
 		}
-		object.members = append(object.members, member{key: at, value: &tree{kind: treeText}, line: 7, column: 3})
+		object.Members = append(object.Members, wire.Member{Key: at, Value: &wire.Node{Kind: wire.Text}, Line: 7, Column: 3})
 		d := decoder{}
 		d.object(reflect.ValueOf(Default()).Elem(), reflect.ValueOf(Default()).Elem(), root, "")
 		want := fmt.Sprintf("line 7, column 3: %s: there is no such name here (did you mean %s?)", join(owner, at), n.prop.name)
@@ -87,17 +89,17 @@ func TestEveryObjectReportsUnknownNames(t *testing.T) {
 }
 
 // treeAt follows a path through a tree.
-func treeAt(t *testing.T, n *tree, path string) *tree {
+func treeAt(t *testing.T, n *wire.Node, path string) *wire.Node {
 	segments, err := parsePath(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range segments {
-		n = n.member(s.key)
+		n = n.Member(s.key)
 		if !s.hasSel {
 			continue
 		}
-		for i, item := range n.items {
+		for i, item := range n.Items {
 			if itemSelector(item, i) == s.sel {
 				n = item
 				break

@@ -9,8 +9,9 @@
 //
 // Reading order: document.go and the files of its parts (system.go, network.go,
 // firewall.go, certificates.go, balancer.go, frontend.go, backend.go), then
-// yaml.go, decode.go and encode.go (wire form), path.go and edit.go (places),
-// validate.go, reference.go (names and renaming), diff.go and fields.go (description).
+// decode.go and encode.go (structs from and to the tree of wire, which reads and
+// writes YAML and JSON), path.go and edit.go (places), validate.go, reference.go
+// (names and renaming), diff.go and fields.go (description).
 //
 // The struct tags are the machine-readable half of each field's description:
 //

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 
+	"sluis/internal/config/wire"
 	"sluis/internal/text"
 )
 
@@ -22,7 +23,7 @@ func GetJSON(doc *Document, path string) ([]byte, Problems) {
 	if n == nil {
 		return nil, problems
 	}
-	return appendJSON(nil, n), nil
+	return wire.AppendJSON(nil, n), nil
 }
 
 // GetYAML is the value at a path in the form of EncodeYAML, secrets as their
@@ -32,10 +33,10 @@ func GetYAML(doc *Document, path string) ([]byte, Problems) {
 	if n == nil {
 		return nil, problems
 	}
-	return appendYAML(nil, n), nil
+	return wire.AppendYAML(nil, n), nil
 }
 
-func get(doc *Document, path string, secret func(Secret) string) (*tree, Problems) {
+func get(doc *Document, path string, secret func(Secret) string) (*wire.Node, Problems) {
 	p, problems := locate(doc, path, false)
 	if problems != nil {
 		return nil, problems
@@ -95,21 +96,21 @@ func put(doc *Document, path string, data []byte, patch bool) (*Document, Proble
 }
 
 // place decodes what is put in at a place.
-func (d *decoder) place(p *spot, n *tree, path string) {
+func (d *decoder) place(p *spot, n *wire.Node, path string) {
 	switch {
-	case n.kind == treeNull && p.pointer.IsValid():
+	case n.Kind == wire.Null && p.pointer.IsValid():
 		p.pointer.SetZero()
 		return
-	case n.kind == treeNull && p.list.IsValid():
+	case n.Kind == wire.Null && p.list.IsValid():
 		d.wrongKind(path, n, kindOf(p.value.Type())).Do(text.M("delete the element instead"))
 		return
-	case n.kind == treeNull && p.value.Kind() == reflect.Slice && !d.patch:
+	case n.Kind == wire.Null && p.value.Kind() == reflect.Slice && !d.patch:
 		p.value.SetZero()
 		return
 	case !d.patch:
 		p.value.Set(cloneValue(p.def))
 	}
-	if p.name != "" && n.member("name") == nil {
+	if p.name != "" && n.Member("name") == nil {
 		p.setName()
 	}
 	d.value(p.value, p.def, n, path)
@@ -118,14 +119,14 @@ func (d *decoder) place(p *spot, n *tree, path string) {
 
 // keepName refuses a name other than the one in the path: references to the
 // object would be left behind.
-func (d *decoder) keepName(p *spot, n *tree, path string) {
+func (d *decoder) keepName(p *spot, n *wire.Node, path string) {
 	switch {
 	case p.name != "" && nameOf(p.value) != p.name:
-		n, path = n.member("name"), join(path, "name")
+		n, path = n.Member("name"), join(path, "name")
 	case p.nameOf == "" || p.value.String() == p.nameOf:
 		return
 	}
-	d.problem(path, n.line, n.column, text.M("the name differs from the one in the path")).
+	d.problem(path, n.Line, n.Column, text.M("the name differs from the one in the path")).
 		Do(text.M("rename the object, which changes the references to it too"))
 }
 

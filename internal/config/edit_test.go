@@ -123,6 +123,7 @@ func TestEditsRefuse(t *testing.T) {
 		{"set", "frontends[shop].binds", "[{nam: x}]", "line 1, column 3: frontends[shop].binds[0].nam: there is no such name here (did you mean name?)"},
 		{"set", "", "{format: 9}", "line 1, column 10: format: this document has format 9, this Sluis understands up to 1 (update Sluis first)"},
 		{"set", "system.hostname", "[", "line 1, column 1: the bracket [ that opens here isn't closed"},
+		{"set", "system.hostname", "&x", "line 1, column 1: anchors are not taken (write the value out, or put a text in quotes)"},
 		{"set", "administrators[bert]", "{password: (set)}", "administrators[bert].password: (set) keeps a secret, but none is stored here (give the secret again; it doesn't move along when an object is renamed in a file)"},
 		{"delete", "frontends[none]", "", "frontends[none]: there is no none here"},
 		{"delete", "frontends[api.v2].tls", "", "frontends[api.v2].tls: nothing is set here"},

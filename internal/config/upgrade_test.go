@@ -1,22 +1,26 @@
 package config
 
-import "testing"
+import (
+	"testing"
+
+	"sluis/internal/config/wire"
+)
 
 // TestUpgrade decodes with two invented steps, so that this build's format would
 // be 3: format 1 had balancer.connections, format 2 load_balancer.connections.
 func TestUpgrade(t *testing.T) {
 	steps := []upgradeStep{
-		func(root *tree) {
-			for i := range root.members {
-				if root.members[i].key == "balancer" {
-					root.members[i].key = "load_balancer"
+		func(root *wire.Node) {
+			for i := range root.Members {
+				if root.Members[i].Key == "balancer" {
+					root.Members[i].Key = "load_balancer"
 				}
 			}
 		},
-		func(root *tree) {
-			if balancer := root.member("load_balancer"); balancer != nil && balancer.member("connections") != nil {
-				balancer.set("max_connections", balancer.member("connections"))
-				balancer.members = balancer.members[1:]
+		func(root *wire.Node) {
+			if balancer := root.Member("load_balancer"); balancer != nil && balancer.Member("connections") != nil {
+				balancer.Set("max_connections", balancer.Member("connections"))
+				balancer.Members = balancer.Members[1:]
 			}
 		},
 	}

@@ -1,13 +1,14 @@
-package config
+package wire
 
 import (
+	"fmt"
 	"strings"
 	"unicode/utf8"
 
 	"sluis/internal/text"
 )
 
-// This file, yaml_flow.go and yaml_scalar.go read the text of a document into a
+// This file, parse_flow.go and parse_scalar.go read the text of a document into a
 // tree. YAML and JSON have one reader, since JSON is YAML's flow style: a document
 // that begins with a brace is one flow collection.
 //
@@ -25,12 +26,13 @@ import (
 
 // Bounds of what is read. A stored revision spells out every value, which makes
 // it larger than what was typed: a document with ten thousand rules and as many
-// ACLs takes 5.8 MB and 280,000 nodes (TestLargeDocumentsFit).
+// ACLs takes 5.8 MB and 280,000 nodes (config's TestLargeDocumentsFit).
 const (
-	// MaxDocument is the most bytes that a document may take, typed or stored.
-	MaxDocument = 16 << 20
-	maxDepth    = 32
-	maxNodes    = 1 << 20
+	// MaxBytes is the most bytes that a text may have.
+	MaxBytes = 16 << 20
+	// MaxNodes is the most values that may stand in it.
+	MaxNodes = 1 << 20
+	maxDepth = 32
 )
 
 // reader reads one text. After a fault it stands at the end of the text, which
@@ -45,13 +47,14 @@ type reader struct {
 	depth  int
 	nodes  int
 	places locator
-	fault  *Problem // the first one
+	fault  *Fault // the first one
 }
 
-// readTree reads YAML or JSON. The tree is nil where there are problems.
-func readTree(data []byte) (*tree, Problems) {
-	if len(data) > MaxDocument {
-		return nil, Problems{{Severity: Error, Message: text.M("the text is larger than {limit}", "limit", Size(MaxDocument))}}
+// Parse reads YAML or JSON. It gives a tree or the first fault, never both; a text
+// without a value is a null.
+func Parse(data []byte) (*Node, *Fault) {
+	if len(data) > MaxBytes {
+		return nil, &Fault{Message: text.M("the text is larger than {limit}", "limit", fmt.Sprintf("%dMiB", MaxBytes>>20))}
 	}
 	src := strings.TrimPrefix(string(data), "\ufeff")
 	if strings.Contains(src, "\r") {
@@ -61,7 +64,7 @@ func readTree(data []byte) (*tree, Problems) {
 	r.checkCharacters()
 	root := r.document()
 	if r.fault != nil {
-		return nil, Problems{*r.fault}
+		return nil, r.fault
 	}
 	return root, nil
 }
@@ -90,7 +93,7 @@ func (r *reader) checkCharacters() {
 }
 
 // document reads the one document of the text.
-func (r *reader) document() *tree {
+func (r *reader) document() *Node {
 	if i := strings.IndexFunc(r.src, func(c rune) bool { return !strings.ContainsRune(" \t\n", c) }); i >= 0 &&
 		(r.src[i] == '{' || r.src[i] == '[') && r.fault == nil {
 		r.pos, r.lineStart = i, strings.LastIndexByte(r.src[:i], '\n')+1
@@ -100,7 +103,7 @@ func (r *reader) document() *tree {
 	r.nextLine()
 	if !r.atEnd() {
 		r.fail(r.pos, text.M("this doesn't belong to what stands before it")).
-			Do(text.M("is the indentation right, or a bracket or quote closed too early?"))
+			do(text.M("is the indentation right, or a bracket or quote closed too early?"))
 	}
 	return root
 }
@@ -138,29 +141,29 @@ func isMarker(line, marker string) bool {
 }
 
 // fail notes a fault and ends the reading.
-func (r *reader) fail(at int, message text.Msg) *Problem {
-	p := Problem{Severity: Error, Message: message}
-	p.Line, p.Column = r.places.place(at)
+func (r *reader) fail(at int, message text.Msg) *Fault {
+	f := &Fault{Message: message}
+	f.Line, f.Column = r.places.place(at)
 	if r.fault == nil {
-		r.fault = &p
+		r.fault = f
 	}
 	r.pos = len(r.src)
-	return &p
+	return f
 }
 
 // add makes a node for what stands at a place.
-func (r *reader) add(kind treeKind, at int) *tree {
-	n := &tree{kind: kind}
-	if r.nodes++; r.nodes > maxNodes {
-		r.fail(at, text.M("the document has more than {limit} values", "limit", maxNodes))
+func (r *reader) add(kind Kind, at int) *Node {
+	n := &Node{Kind: kind}
+	if r.nodes++; r.nodes > MaxNodes {
+		r.fail(at, text.M("the document has more than {limit} values", "limit", MaxNodes))
 		return n
 	}
-	n.line, n.column = r.places.place(at)
+	n.Line, n.Column = r.places.place(at)
 	return n
 }
 
 // open begins an object or a list; the caller counts r.depth down at its end.
-func (r *reader) open(kind treeKind, at int) *tree {
+func (r *reader) open(kind Kind, at int) *Node {
 	if r.depth++; r.depth > maxDepth {
 		r.fail(at, text.M("lists and objects stand in one another more than {limit} deep", "limit", maxDepth))
 	}
@@ -172,14 +175,14 @@ func (r *reader) open(kind treeKind, at int) *tree {
 // value reads what stands behind an indicator of a collection: after is ':' for
 // the value of a key, '-' for an element of a list, 0 for the document. indent
 // is the column of that collection, -1 at the top.
-func (r *reader) value(indent int, after byte) *tree {
+func (r *reader) value(indent int, after byte) *Node {
 	start := r.pos
 	tab := r.blanks()
 	if r.endsLine() {
 		r.nextLine()
 		deeper := r.column() > indent || after == ':' && r.column() == indent && r.isDash()
 		if r.atEnd() || !deeper {
-			return r.add(treeNull, start)
+			return r.add(Null, start)
 		}
 		return r.node(indent, true)
 	}
@@ -191,13 +194,13 @@ func (r *reader) value(indent int, after byte) *tree {
 
 // node reads the value that begins here. collections says whether a list or an
 // object without brackets may begin on this line.
-func (r *reader) node(indent int, collections bool) *tree {
+func (r *reader) node(indent int, collections bool) *Node {
 	switch {
 	case r.atEnd():
-		return r.add(treeNull, r.pos)
+		return r.add(Null, r.pos)
 	case r.isDash():
 		if !collections {
-			r.fail(r.pos, text.M("a list can't begin on the line of its key")).Do(text.M("begin it on the next line"))
+			r.fail(r.pos, text.M("a list can't begin on the line of its key")).do(text.M("begin it on the next line"))
 		}
 		return r.sequence(r.column())
 	case collections && r.isKey():
@@ -215,51 +218,51 @@ func (r *reader) node(indent int, collections bool) *tree {
 	}
 }
 
-func (r *reader) mapping(column int) *tree {
-	n := r.open(treeObject, r.pos)
+func (r *reader) mapping(column int) *Node {
+	n := r.open(Object, r.pos)
 	defer func() { r.depth-- }()
 	for {
 		m := r.key()
-		m.value = r.value(column, ':')
-		n.members = append(n.members, m)
+		m.Value = r.value(column, ':')
+		n.Members = append(n.Members, m)
 		r.nextLine()
 		switch {
 		case r.atEnd() || r.column() < column:
 			return n
 		case r.column() > column:
 			r.fail(r.pos, text.M("this line is indented deeper than the one it follows")).
-				Do(text.M("the names of one object stand below one another"))
+				do(text.M("the names of one object stand below one another"))
 		case !r.isKey():
 			r.fail(r.pos, text.M("a name and a colon are expected here"))
 		}
 	}
 }
 
-func (r *reader) sequence(column int) *tree {
-	n := r.open(treeList, r.pos)
+func (r *reader) sequence(column int) *Node {
+	n := r.open(List, r.pos)
 	defer func() { r.depth-- }()
 	for r.isDash() && r.column() == column {
 		r.pos++
-		n.items = append(n.items, r.value(column, '-'))
+		n.Items = append(n.Items, r.value(column, '-'))
 		r.nextLine()
 		if !r.atEnd() && r.column() > column {
 			r.fail(r.pos, text.M("this line is indented deeper than the one it follows")).
-				Do(text.M("the dashes of one list stand below one another"))
+				do(text.M("the dashes of one list stand below one another"))
 		}
 	}
 	return n
 }
 
 // key reads a name and its colon.
-func (r *reader) key() member {
-	var m member
-	m.line, m.column = r.places.place(r.pos)
+func (r *reader) key() Member {
+	var m Member
+	m.Line, m.Column = r.places.place(r.pos)
 	start := r.pos
 	if c := r.peek(); c == '"' || c == '\'' {
-		m.key = r.quotedText(-1)
+		m.Key = r.quotedText(-1)
 		r.blanks()
 	} else if r.mayBeginPlain(false) {
-		m.key = r.plainPart(false)
+		m.Key = r.plainPart(false)
 	}
 	if r.peek() != ':' {
 		r.fail(start, text.M("a name and a colon are expected here"))
@@ -270,12 +273,12 @@ func (r *reader) key() member {
 	return m
 }
 
-func (r *reader) checkKey(m member, at int) {
-	switch m.key {
+func (r *reader) checkKey(m Member, at int) {
+	switch m.Key {
 	case "":
 		r.fail(at, text.M("a name is missing before the colon"))
 	case "<<":
-		r.fail(at, text.M("merge keys are not taken")).Do(text.M("write the values out"))
+		r.fail(at, text.M("merge keys are not taken")).do(text.M("write the values out"))
 	}
 }
 
@@ -334,7 +337,7 @@ func (r *reader) nextLine() {
 	r.blanks()
 	if !r.endsLine() {
 		r.fail(r.pos, text.M("the value has ended before this")).
-			Do(text.M("put a text in quotes as a whole, or leave out what follows"))
+			do(text.M("put a text in quotes as a whole, or leave out what follows"))
 		return
 	}
 	r.skipLine()
@@ -362,7 +365,7 @@ func (r *reader) settle() {
 }
 
 func (r *reader) failTab(at int) {
-	r.fail(at, text.M("a tab can't indent")).Do(text.M("use spaces"))
+	r.fail(at, text.M("a tab can't indent")).do(text.M("use spaces"))
 }
 
 // blanks skips spaces and tabs, and reports whether a tab was among them.

@@ -1,4 +1,4 @@
-package config
+package wire
 
 import (
 	"math"
@@ -15,8 +15,8 @@ import (
 // plain reads a text without quotes. In block style it goes on over lines that
 // are indented deeper than the collection it stands in; within brackets it ends
 // with its line, since a comma is missing there more often than a text is long.
-func (r *reader) plain(indent int, flow bool) *tree {
-	n := r.add(treeNull, r.pos)
+func (r *reader) plain(indent int, flow bool) *Node {
+	n := r.add(Null, r.pos)
 	if !r.mayBeginPlain(flow) {
 		return n
 	}
@@ -30,8 +30,8 @@ func (r *reader) plain(indent int, flow bool) *tree {
 		content = appendFold(content, breaks)
 		content = append(content, r.plainPart(flow)...)
 	}
-	n.text = string(content)
-	n.kind = resolve(n.text)
+	n.Text = string(content)
+	n.Kind = PlainKind(n.Text)
 	return n
 }
 
@@ -53,7 +53,7 @@ func (r *reader) plainPart(flow bool) string {
 func (r *reader) failColon() {
 	if r.peek() == ':' {
 		r.fail(r.pos, text.M("a colon before a space can't stand in a text without quotes")).
-			Do(text.M("put the text in quotes, or begin the object on the next line"))
+			do(text.M("put the text in quotes, or begin the object on the next line"))
 	}
 }
 
@@ -80,13 +80,13 @@ func (r *reader) mayBeginPlain(flow bool) bool {
 	case c == 0:
 		return false
 	case c == '&':
-		r.fail(r.pos, text.M("anchors are not taken")).Do(text.M("write the value out, or put a text in quotes"))
+		r.fail(r.pos, text.M("anchors are not taken")).do(text.M("write the value out, or put a text in quotes"))
 	case c == '*':
-		r.fail(r.pos, text.M("aliases are not taken")).Do(text.M("write the value out, or put a text in quotes"))
+		r.fail(r.pos, text.M("aliases are not taken")).do(text.M("write the value out, or put a text in quotes"))
 	case c == '!':
-		r.fail(r.pos, text.M("tags are not taken")).Do(text.M("leave the tag out, or put a text in quotes"))
+		r.fail(r.pos, text.M("tags are not taken")).do(text.M("leave the tag out, or put a text in quotes"))
 	case strings.IndexByte("-?:", c) >= 0 && !word, strings.IndexByte(",[]{}#|>@`%\"'", c) >= 0:
-		r.fail(r.pos, text.M("a value can't begin with {character}", "character", string(c))).Do(text.M("put a text in quotes"))
+		r.fail(r.pos, text.M("a value can't begin with {character}", "character", string(c))).do(text.M("put a text in quotes"))
 	default:
 		return true
 	}
@@ -94,9 +94,9 @@ func (r *reader) mayBeginPlain(flow bool) bool {
 }
 
 // quoted reads a text in quotes.
-func (r *reader) quoted(indent int) *tree {
-	n := r.add(treeText, r.pos)
-	n.text = r.quotedText(indent)
+func (r *reader) quoted(indent int) *Node {
+	n := r.add(Text, r.pos)
+	n.Text = r.quotedText(indent)
 	return n
 }
 
@@ -184,7 +184,7 @@ func (r *reader) escape(content []byte) []byte {
 		r.fail(start, text.M("the control character {code} can't stand in a document", "code", 0))
 	case !ok:
 		r.fail(start, text.M("an unknown escape begins with this backslash")).
-			Do(text.M("write two backslashes for one, or use single quotes"))
+			do(text.M("write two backslashes for one, or use single quotes"))
 	default:
 		content = utf8.AppendRune(content, code)
 	}
@@ -222,8 +222,8 @@ func (r *reader) hex(start, digits int) (rune, bool) {
 
 // block reads a text that is marked by its indentation: literal behind |, folded
 // behind > (YAML 1.2.2 chapter 8.1).
-func (r *reader) block(indent int) *tree {
-	n := r.add(treeText, r.pos)
+func (r *reader) block(indent int) *Node {
+	n := r.add(Text, r.pos)
 	folded := r.src[r.pos] == '>'
 	r.pos++
 	column, chomp := r.blockHeader(max(indent, 0))
@@ -235,7 +235,7 @@ func (r *reader) block(indent int) *tree {
 	if column == 0 {
 		column = r.blockColumn(indent)
 	}
-	n.text = r.blockText(column, folded, chomp)
+	n.Text = r.blockText(column, folded, chomp)
 	r.settle()
 	return n
 }
@@ -272,7 +272,7 @@ func (r *reader) blockColumn(indent int) int {
 			return math.MaxInt
 		case column < longest:
 			r.fail(i, text.M("this line is indented less than the empty line before it")).
-				Do(text.M("leave no spaces in empty lines"))
+				do(text.M("leave no spaces in empty lines"))
 			return column
 		default:
 			return column

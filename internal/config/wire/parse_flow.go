@@ -1,4 +1,4 @@
-package config
+package wire
 
 import (
 	"strings"
@@ -10,10 +10,10 @@ import (
 
 // flow reads the collection whose bracket stands here. Its lines stand deeper
 // than the block around it, but for the closing bracket.
-func (r *reader) flow(indent int) *tree {
-	start, kind, end := r.pos, treeList, byte(']')
+func (r *reader) flow(indent int) *Node {
+	start, kind, end := r.pos, List, byte(']')
 	if r.src[start] == '{' {
-		kind, end = treeObject, '}'
+		kind, end = Object, '}'
 	}
 	n := r.open(kind, start)
 	defer func() { r.depth-- }()
@@ -23,10 +23,10 @@ func (r *reader) flow(indent int) *tree {
 		if r.peek() == end {
 			break
 		}
-		if kind == treeObject {
-			n.members = append(n.members, r.flowMember(start, indent))
+		if kind == Object {
+			n.Members = append(n.Members, r.flowMember(start, indent))
 		} else {
-			n.items = append(n.items, r.flowNode(indent))
+			n.Items = append(n.Items, r.flowNode(indent))
 		}
 		r.flowSpace(start, indent)
 		if separator = r.peek(); separator == end {
@@ -44,23 +44,23 @@ func (r *reader) flow(indent int) *tree {
 	return n
 }
 
-func (r *reader) flowMember(open, indent int) member {
-	var m member
-	m.line, m.column = r.places.place(r.pos)
+func (r *reader) flowMember(open, indent int) Member {
+	var m Member
+	m.Line, m.Column = r.places.place(r.pos)
 	start := r.pos
 	if c := r.peek(); c == '"' || c == '\'' {
-		m.key = r.quotedText(indent)
+		m.Key = r.quotedText(indent)
 	} else if r.mayBeginPlain(true) {
-		m.key = r.plainPart(true)
+		m.Key = r.plainPart(true)
 	}
 	r.flowSpace(open, indent)
 	if r.peek() != ':' {
 		if r.atEnd() {
 			r.failOpen(open)
 		}
-		p := r.fail(start, text.M("a colon and a value are expected after the name {name}", "name", m.key))
-		if strings.Contains(m.key, ":") {
-			p.Do(text.M("put a space behind the colon"))
+		f := r.fail(start, text.M("a colon and a value are expected after the name {name}", "name", m.Key))
+		if strings.Contains(m.Key, ":") {
+			f.do(text.M("put a space behind the colon"))
 		}
 		return m
 	}
@@ -69,17 +69,17 @@ func (r *reader) flowMember(open, indent int) member {
 	after := r.pos
 	r.flowSpace(open, indent)
 	if c := r.peek(); c == ',' || c == '}' {
-		m.value = r.add(treeNull, after)
+		m.Value = r.add(Null, after)
 	} else {
-		m.value = r.flowNode(indent)
+		m.Value = r.flowNode(indent)
 	}
 	return m
 }
 
-func (r *reader) flowNode(indent int) *tree {
+func (r *reader) flowNode(indent int) *Node {
 	switch r.peek() {
 	case 0:
-		return r.add(treeNull, r.pos)
+		return r.add(Null, r.pos)
 	case '{', '[':
 		return r.flow(indent)
 	case '"', '\'':
@@ -117,10 +117,10 @@ func (r *reader) failSeparator(open int, end byte) {
 	}
 	line, column := r.places.place(open)
 	at := r.pos
-	p := r.fail(at, text.M("a comma or {bracket} is expected here", "bracket", string(end)))
+	f := r.fail(at, text.M("a comma or {bracket} is expected here", "bracket", string(end)))
 	if r.src[at] == ':' {
-		p.Do(text.M("an object needs braces, and a text with a colon and a space needs quotes"))
+		f.do(text.M("an object needs braces, and a text with a colon and a space needs quotes"))
 		return
 	}
-	p.Do(text.M("the bracket was opened in line {line}, column {column}", "line", line, "column", column))
+	f.do(text.M("the bracket was opened in line {line}, column {column}", "line", line, "column", column))
 }

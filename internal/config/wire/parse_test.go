@@ -1,4 +1,4 @@
-package config
+package wire
 
 import (
 	"encoding/json"
@@ -17,9 +17,24 @@ import (
 
 // plainTree writes a tree so that a table can show it: JSON, with numbers, true,
 // false and null as they were written.
-func plainTree(n *tree) string { return string(appendJSON(nil, n)) }
+func plainTree(n *Node) string { return string(AppendJSON(nil, n)) }
 
-func TestReadTree(t *testing.T) {
+// say writes a fault as administrators read it, after its place; empty = none.
+func say(f *Fault) string {
+	if f == nil {
+		return ""
+	}
+	said := f.Message.String()
+	if f.Line > 0 {
+		said = fmt.Sprintf("line %d, column %d: %s", f.Line, f.Column, said)
+	}
+	if !f.Hint.IsZero() {
+		said += " (" + f.Hint.String() + ")"
+	}
+	return said
+}
+
+func TestParse(t *testing.T) {
 	for _, c := range []struct{ name, in, want string }{
 		{
 			"scalars", "a: 1\nb: 1.2\nc: 0123\nd: text\ne: true\nf: ~\ng:\nh: yes\ni: 1e3\nj: 0x1F\nk: 1:30\nl: .5\nm: -0\n",
@@ -58,9 +73,9 @@ func TestReadTree(t *testing.T) {
 		{"numbers of all kinds", "[0x, 0o17, 0o8, +.5e-3, 1e, 1.e5, ., .inf]", `["0x",0o17,"0o8",+.5e-3,"1e",1.e5,".",".inf"]`},
 		{"nothing", "# nothing\n", ``},
 	} {
-		n, problems := readTree([]byte(c.in))
-		if problems != nil {
-			t.Errorf("%s: %v", c.name, problems)
+		n, fault := Parse([]byte(c.in))
+		if fault != nil {
+			t.Errorf("%s: %s", c.name, say(fault))
 			continue
 		}
 		if diff := cmp.Diff(c.want, plainTree(n)); diff != "" {
@@ -69,7 +84,7 @@ func TestReadTree(t *testing.T) {
 	}
 }
 
-func TestReadTreeSaysWhere(t *testing.T) {
+func TestParseSaysWhere(t *testing.T) {
 	for _, c := range []struct{ in, want string }{
 		{"a: [1, 2\nb: 3\n", "line 1, column 4: the bracket [ that opens here isn't closed"},
 		{"a: {b: 1\n", "line 1, column 4: the bracket { that opens here isn't closed"},
@@ -117,19 +132,19 @@ func TestReadTreeSaysWhere(t *testing.T) {
 		{"a: 1\nb: \xff\n", "line 2, column 4: this is not UTF-8 text"},
 		{strings.Repeat("[", 40), "line 1, column 33: lists and objects stand in one another more than 32 deep"},
 		{strings.Repeat("- ", 40), "line 1, column 65: lists and objects stand in one another more than 32 deep"},
-		{strings.Repeat(" ", MaxDocument+1), "the text is larger than 16MiB"},
-		{"[" + strings.Repeat("1,", maxNodes) + "]", "line 1, column 2097152: the document has more than 1048576 values"},
+		{strings.Repeat(" ", MaxBytes+1), "the text is larger than 16MiB"},
+		{"[" + strings.Repeat("1,", MaxNodes) + "]", "line 1, column 2097152: the document has more than 1048576 values"},
 	} {
-		_, problems := readTree([]byte(c.in))
-		if got := problems.Error(); got != c.want {
-			t.Errorf("readTree(%.40q)\n got %s\nwant %s", c.in, got, c.want)
+		_, fault := Parse([]byte(c.in))
+		if got := say(fault); got != c.want {
+			t.Errorf("Parse(%.40q)\n got %s\nwant %s", c.in, got, c.want)
 		}
 	}
 }
 
-// TestReadTreeTakesBoundedTime reads texts that made other readers take minutes:
+// TestParseTakesBoundedTime reads texts that made other readers take minutes:
 // twice the text may take little more than twice the time.
-func TestReadTreeTakesBoundedTime(t *testing.T) {
+func TestParseTakesBoundedTime(t *testing.T) {
 	const size = 2 << 20
 	for name, unit := range map[string]struct{ before, repeated, after string }{
 		"repeated key": {"", "a: 1\n", ""}, "empty lines in a block text": {"a: |\n", "\n", ""},
@@ -140,22 +155,22 @@ func TestReadTreeTakesBoundedTime(t *testing.T) {
 	} {
 		text := []byte(unit.before + strings.Repeat(unit.repeated, size/len(unit.repeated)) + unit.after)
 		start := time.Now()
-		_, _ = readTree(text)
+		_, _ = Parse(text)
 		if took := time.Since(start); took > 10*time.Second {
 			t.Errorf("%s: 2 MiB took %v", name, took)
 		}
 	}
 }
 
-// TestReadTreeAgainstYAML compares with goccy/go-yaml on what documents look
+// TestParseAgainstYAML compares with goccy/go-yaml on what documents look
 // like. That reader takes more than ours does; where it is wrong, the text is
 // not in this list.
-func TestReadTreeAgainstYAML(t *testing.T) {
+func TestParseAgainstYAML(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		written := string(appendYAML(nil, drawTree(t, 0)))
-		ours, problems := readTree([]byte(written))
-		if problems != nil {
-			t.Fatalf("%v in\n%s", problems, written)
+		written := string(AppendYAML(nil, drawTree(t, 0)))
+		ours, fault := Parse([]byte(written))
+		if fault != nil {
+			t.Fatalf("%s in\n%s", say(fault), written)
 		}
 		file, err := parser.ParseBytes([]byte(written), 0)
 		if err != nil {
@@ -167,72 +182,72 @@ func TestReadTreeAgainstYAML(t *testing.T) {
 	})
 }
 
-func drawTree(t *rapid.T, depth int) *tree {
-	kind := rapid.SampledFrom([]treeKind{treeText, treeText, treeNumber, treeBool, treeObject, treeList}).Draw(t, "kind")
+func drawTree(t *rapid.T, depth int) *Node {
+	kind := rapid.SampledFrom([]Kind{Text, Text, Number, Bool, Object, List}).Draw(t, "kind")
 	if depth == 0 {
-		kind = treeObject
+		kind = Object
 	} else if depth > 3 {
-		kind = treeText
+		kind = Text
 	}
-	n := &tree{kind: kind}
+	n := &Node{Kind: kind}
 	switch kind {
-	case treeNumber:
-		n.text = fmt.Sprint(rapid.Int32().Draw(t, "number"))
-	case treeBool:
-		n.text = fmt.Sprint(rapid.Bool().Draw(t, "bool"))
-	case treeObject:
+	case Number:
+		n.Text = fmt.Sprint(rapid.Int32().Draw(t, "number"))
+	case Bool:
+		n.Text = fmt.Sprint(rapid.Bool().Draw(t, "bool"))
+	case Object:
 		for i := range rapid.IntRange(1, 4).Draw(t, "members") {
-			n.members = append(n.members, member{key: fmt.Sprintf("key_%d", i), value: drawTree(t, depth+1)})
+			n.Members = append(n.Members, Member{Key: fmt.Sprintf("key_%d", i), Value: drawTree(t, depth+1)})
 		}
-	case treeList:
+	case List:
 		for range rapid.IntRange(0, 4).Draw(t, "items") {
 			item := drawTree(t, depth+1)
-			if len(item.items) == 0 { // the writer has no list right inside a list: no document has one
-				n.items = append(n.items, item)
+			if len(item.Items) == 0 { // the writer has no list right inside a list: no document has one
+				n.Items = append(n.Items, item)
 			}
 		}
 	default:
-		n.text = drawText(t)
+		n.Text = drawText(t)
 	}
 	return n
 }
 
 // yamlTree is what goccy/go-yaml has read.
-func yamlTree(n ast.Node) *tree {
+func yamlTree(n ast.Node) *Node {
 	switch n := n.(type) {
 	case *ast.MappingNode:
-		object := &tree{kind: treeObject}
+		object := &Node{Kind: Object}
 		for _, v := range n.Values {
-			object.members = append(object.members, member{key: v.Key.String(), value: yamlTree(v.Value)})
+			object.Members = append(object.Members, Member{Key: v.Key.String(), Value: yamlTree(v.Value)})
 		}
 		return object
 	case *ast.SequenceNode:
-		list := &tree{kind: treeList}
+		list := &Node{Kind: List}
 		for _, v := range n.Values {
-			list.items = append(list.items, yamlTree(v))
+			list.Items = append(list.Items, yamlTree(v))
 		}
 		return list
 	case *ast.StringNode:
-		return &tree{kind: treeText, text: n.Value}
+		return &Node{Kind: Text, Text: n.Value}
 	case *ast.LiteralNode:
-		return &tree{kind: treeText, text: n.Value.Value}
+		return &Node{Kind: Text, Text: n.Value.Value}
 	case *ast.BoolNode:
-		return &tree{kind: treeBool, text: n.Token.Value}
+		return &Node{Kind: Bool, Text: n.Token.Value}
 	default:
-		return &tree{kind: treeNumber, text: n.GetToken().Value}
+		return &Node{Kind: Number, Text: n.GetToken().Value}
 	}
 }
 
-// FuzzReadTree reads anything without panic, and valid JSON as encoding/json
+// FuzzParse reads anything without panic, and valid JSON as encoding/json
 // does. (A scalar alone is YAML, where a tab before it may be refused.)
-func FuzzReadTree(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add([]byte(`{"a": [1, -2.5e3, true, null, "x\u0041\ud83d\ude00\ud800"], "b": {}}`))
 	f.Add([]byte("a: |\n  x\nb: [1, {c: 'd'}]\n- - x\n"))
 	f.Add([]byte("a: >+\n\n  x\n   y\n--- \n...\n"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		n, problems := readTree(data)
-		if (n == nil) != problems.HasErrors() {
-			t.Fatalf("tree %v with problems %v", n, problems)
+		n, fault := Parse(data)
+		if (n == nil) != (fault != nil) {
+			t.Fatalf("tree %v with fault %s", n, say(fault))
 		}
 		if !json.Valid(data) || !utf8.Valid(data) || strings.Contains(string(data), `\u0000`) {
 			return
@@ -242,10 +257,10 @@ func FuzzReadTree(f *testing.F) {
 			return
 		}
 		if n == nil {
-			t.Fatalf("valid JSON is refused: %v", problems)
+			t.Fatalf("valid JSON is refused: %s", say(fault))
 		}
 		if got := plainTree(n); got != want {
-			t.Fatalf("readTree(%q)\n got %s\nwant %s", data, got, want)
+			t.Fatalf("Parse(%q)\n got %s\nwant %s", data, got, want)
 		}
 	})
 }
@@ -254,28 +269,28 @@ func FuzzReadTree(f *testing.F) {
 // empty where a bound of ours stands in the way.
 func jsonTree(d *json.Decoder) string {
 	d.UseNumber()
-	var read func(depth int) (*tree, bool)
-	read = func(depth int) (*tree, bool) {
+	var read func(depth int) (*Node, bool)
+	read = func(depth int) (*Node, bool) {
 		token, err := d.Token()
 		if err != nil || depth > maxDepth {
 			return nil, false
 		}
-		n := &tree{}
+		n := &Node{}
 		switch v := token.(type) {
 		case json.Delim:
 			if depth == maxDepth {
 				return nil, false
 			}
-			n.kind = treeList
+			n.Kind = List
 			if v == '{' {
-				n.kind = treeObject
+				n.Kind = Object
 			}
 			for d.More() {
-				var m member
+				var m Member
 				if v == '{' {
 					key, _ := d.Token()
-					m.key = key.(string)
-					if m.key == "" || m.key == "<<" {
+					m.Key = key.(string)
+					if m.Key == "" || m.Key == "<<" {
 						return nil, false
 					}
 				}
@@ -283,21 +298,21 @@ func jsonTree(d *json.Decoder) string {
 				if !ok {
 					return nil, false
 				}
-				if m.value = value; v == '{' {
-					n.members = append(n.members, m)
+				if m.Value = value; v == '{' {
+					n.Members = append(n.Members, m)
 				} else {
-					n.items = append(n.items, value)
+					n.Items = append(n.Items, value)
 				}
 			}
 			_, _ = d.Token()
 		case string:
-			n.kind, n.text = treeText, v
+			n.Kind, n.Text = Text, v
 		case json.Number:
-			n.kind, n.text = treeNumber, v.String()
+			n.Kind, n.Text = Number, v.String()
 		case bool:
-			n.kind, n.text = treeBool, fmt.Sprint(v)
+			n.Kind, n.Text = Bool, fmt.Sprint(v)
 		default:
-			n.text = "null"
+			n.Text = "null"
 		}
 		return n, true
 	}
