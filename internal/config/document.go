@@ -13,6 +13,10 @@
 // writes YAML and JSON), path.go and edit.go (places), validate.go, reference.go
 // (names and renaming), diff.go and fields.go (description).
 //
+// The room is larger than rooms should be: a third of it are the types with their
+// descriptions, a third is Validate. Both walk the same structs by the same tags,
+// and a wall between them would export that walk and nothing else.
+//
 // The struct tags are the machine-readable half of each field's description:
 //
 //	json       name in the document
