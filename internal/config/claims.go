@@ -82,7 +82,8 @@ func (t *claimTree) at(key string) *claimTree {
 // A place is set when a plain value differs from its object's default, a list of
 // objects has elements, or an optional value is present; a field for which
 // values are claimed counts with its default, too. The format, descriptions and
-// the names of list elements don't count.
+// the names of list elements don't count: an element that has its defaults is not
+// said where a claim covers anything of its list.
 func Unclaimed(doc *Document, claims []string) Problems {
 	u := &unclaimed{}
 	v := reflect.ValueOf(doc).Elem()
@@ -102,7 +103,6 @@ func Unclaimed(doc *Document, claims []string) Problems {
 type unclaimed struct {
 	problems    Problems
 	partTouched bool // a claim names something of the part of the document that is being looked at
-	inEffect    int  // how many set places were found claimed
 }
 
 // place is one place of a document, with what is known of the way to it.
@@ -153,11 +153,7 @@ func objectAt(v, def reflect.Value) (object, objectDef reflect.Value, ok bool) {
 
 // settle ends the way down: everything from here on is claimed, or nothing is.
 func (u *unclaimed) settle(at place) {
-	switch {
-	case !isSet(at.value, at.def):
-	case at.covered:
-		u.inEffect++
-	default:
+	if !at.covered && isSet(at.value, at.def) {
 		u.report(at)
 	}
 }
@@ -166,7 +162,6 @@ func (u *unclaimed) settle(at place) {
 func (u *unclaimed) visitValue(at place) {
 	value := defaultText(at.value)
 	if slices.Contains(at.claims.values, value) {
-		u.inEffect++
 		return
 	}
 	if at.protects {
@@ -177,18 +172,13 @@ func (u *unclaimed) visitValue(at place) {
 		"path", at.path, "value", value))
 }
 
-// visitElements looks into each object of a list. An object that sets nothing
-// but its name is there all the same.
+// visitElements looks into each object of a list of which something is claimed.
 func (u *unclaimed) visitElements(at place) {
 	for i := range at.value.Len() {
 		e := at
 		e.value, e.def = at.value.Index(i), reflect.ValueOf(defaultOf(at.value.Type().Elem()))
 		e.path += "[" + selector(e.value, i) + "]"
-		inEffect, said := u.inEffect, len(u.problems)
 		u.visitFields(e, e.value, e.def, true)
-		if !at.covered && u.inEffect == inEffect && len(u.problems) == said {
-			u.report(e)
-		}
 	}
 }
 

@@ -42,8 +42,8 @@ func decodeWith(data []byte, steps []upgradeStep) (*Document, Problems) {
 	if d.problems.HasErrors() {
 		return nil, d.problems
 	}
-	if tooLarge := checkSize(doc); tooLarge != nil {
-		return nil, append(d.problems, tooLarge...)
+	if refused := checkStored(doc); refused != nil {
+		return nil, append(d.problems, refused...)
 	}
 	return doc, d.problems
 }
@@ -217,7 +217,10 @@ func (d *decoder) object(v, def reflect.Value, n *wire.Node, path string) {
 }
 
 func (d *decoder) unknown(t reflect.Type, m wire.Member, path string) {
-	unknownName(d.problem(path, m.Line, m.Column, text.M("there is no such name here")), t, m.Key)
+	p := d.problem(path, m.Line, m.Column, text.M("there is no such name here"))
+	if len(d.problems) <= maxNearest {
+		unknownName(p, t, m.Key)
+	}
 }
 
 // unknownName hints at the names that a type has.
@@ -331,7 +334,9 @@ func (d *decoder) text(v reflect.Value, n *wire.Node, path string) {
 	if p == nil {
 		p = d.problem(path, n.Line, n.Column, text.M("{value} is none of the words known here", "value", shorten(n.Text)))
 	}
-	hintAt(p, n.Text, words.Values())
+	if len(d.problems) <= maxNearest {
+		hintAt(p, n.Text, words.Values())
+	}
 }
 
 // bool takes true and false alone, which everybody reads the same way.

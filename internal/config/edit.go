@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 	"strconv"
+	"unicode/utf8"
 
 	"sluis/internal/config/wire"
 	"sluis/internal/text"
@@ -89,6 +90,10 @@ func put(doc *Document, path string, data []byte, patch bool) (*Document, Proble
 	if path != "" || d.upgrade(root, upgrades) {
 		d.place(p, root, path)
 	}
+	if path == "format" && !d.problems.HasErrors() && next.Format != CurrentFormat {
+		d.problem(path, root.Line, root.Column, text.M("the format is the program's to set")).
+			Do(text.M("write {format}, or leave it out", "format", CurrentFormat))
+	}
 	if d.problems.HasErrors() {
 		return nil, d.problems
 	}
@@ -97,6 +102,7 @@ func put(doc *Document, path string, data []byte, patch bool) (*Document, Proble
 
 // place decodes what is put in at a place.
 func (d *decoder) place(p *spot, n *wire.Node, path string) {
+	before := p.ownName()
 	switch {
 	case n.Kind == wire.Null && p.pointer.IsValid():
 		p.pointer.SetZero()
@@ -115,6 +121,22 @@ func (d *decoder) place(p *spot, n *wire.Node, path string) {
 	}
 	d.value(p.value, p.def, n, path)
 	d.keepName(p, n, path)
+	d.newName(p, n, path, before)
+}
+
+// newName refuses a name that Validate would refuse, where an object that had
+// none, or another that can't stand in a path, is given one.
+func (d *decoder) newName(p *spot, n *wire.Node, path, before string) {
+	name := p.ownName()
+	if d.problems.HasErrors() || name == before || name == "" {
+		return
+	}
+	if p.nameIn == nil {
+		n, path = n.Member("name"), join(path, "name")
+	}
+	if message, hint := nameProblem(p.named(), name); !message.IsZero() {
+		d.problem(path, n.Line, n.Column, message).Do(hint)
+	}
 }
 
 // keepName refuses a name other than the one in the path: references to the
@@ -133,7 +155,7 @@ func (d *decoder) keepName(p *spot, n *wire.Node, path string) {
 // finish checks what holds for every edited copy.
 func finish(next, base *Document, problems Problems) (*Document, Problems) {
 	problems = append(problems, KeepSecrets(next, base)...)
-	problems = append(problems, checkSize(next)...)
+	problems = append(problems, checkStored(next)...)
 	if problems.HasErrors() {
 		return nil, problems
 	}
@@ -142,7 +164,8 @@ func finish(next, base *Document, problems Problems) (*Document, Problems) {
 }
 
 // Delete removes an object or element from its list, makes an optional value
-// absent, empties a list, and sets anything else back to its default.
+// absent, empties a list, and sets a plain field back to its default. A part that is
+// in every document, such as system.admin, can't be deleted.
 func Delete(doc *Document, path string) (*Document, Problems) {
 	next := Clone(doc)
 	p, problems := locate(next, path, false)
@@ -159,6 +182,10 @@ func Delete(doc *Document, path string) (*Document, Problems) {
 		return nil, refusal(path, text.M("a name can't be deleted"))
 	case p.value.Kind() == reflect.Slice:
 		p.value.SetZero()
+	case isObject(p.value.Type()):
+		problems.Add(path, text.M("this part is in every document and can't be deleted")).
+			Do(text.M("set its fields instead"))
+		return nil, problems
 	default:
 		p.value.Set(cloneValue(p.def))
 	}
@@ -217,14 +244,38 @@ type spot struct {
 	def     reflect.Value // the value's default
 	name    string        // the object's name, where its path ends in it
 	nameOf  string        // the name of the object whose name this is; else empty
+	nameIn  reflect.Type  // the type of the list's object whose name this is; else nil
 	list    reflect.Value // the list whose element the value is; else invalid
 	index   int           // within that list
 	pointer reflect.Value // the optional value itself; else invalid
 }
 
+// named is the type of the list's object that the place is, or whose name it is;
+// nil elsewhere.
+func (p *spot) named() reflect.Type {
+	if p.nameIn == nil && p.list.IsValid() && isObjectList(p.list.Type()) {
+		return p.value.Type()
+	}
+	return p.nameIn
+}
+
+// ownName is the name of that object; empty elsewhere.
+func (p *spot) ownName() string {
+	switch {
+	case p.nameIn != nil:
+		return p.value.String()
+	case p.named() != nil:
+		return nameOf(p.value)
+	}
+	return ""
+}
+
 // locate finds the place that a path leads to. With create it makes what is
 // missing on the way: optional parts, and the last object or element.
 func locate(doc *Document, path string, create bool) (*spot, Problems) {
+	if problems := checkPathText(path); problems != nil {
+		return nil, problems
+	}
 	segments, err := parsePath(path)
 	if err != nil {
 		return nil, refusal(path, text.M("this is no path: {reason}", "reason", err))
@@ -250,6 +301,14 @@ func locate(doc *Document, path string, create bool) (*spot, Problems) {
 	return p, nil
 }
 
+// checkPathText refuses a path that isn't UTF-8: no document holds its names.
+func checkPathText(path string) Problems {
+	if utf8.ValidString(path) {
+		return nil
+	}
+	return refusal(path, text.M("this is no path: it is not UTF-8 text"))
+}
+
 // enter goes to a field of the object at the place.
 func (p *spot) enter(key, at string, create bool) Problems {
 	if !isObject(p.value.Type()) {
@@ -263,7 +322,7 @@ func (p *spot) enter(key, at string, create bool) Problems {
 	}
 	next := spot{value: p.value.Field(field.index), def: p.def.Field(field.index)}
 	if key == "name" {
-		next.nameOf = p.name
+		next.nameOf, next.nameIn = p.name, p.named()
 	}
 	if next.value.Kind() == reflect.Pointer {
 		next.pointer = next.value
@@ -291,6 +350,13 @@ func (p *spot) choose(sel, at string, create bool) Problems {
 	switch {
 	case index >= 0:
 	case create && (objects && sel != "" || sel == strconv.Itoa(list.Len())):
+		if objects {
+			if message, hint := nameProblem(list.Type().Elem(), sel); !message.IsZero() {
+				var problems Problems
+				problems.Add(at+"["+sel+"]", message).Do(hint)
+				return problems
+			}
+		}
 		index, created = list.Len(), true
 		list.Set(reflect.Append(list, newOf(list.Type().Elem())))
 	case objects:

@@ -15,6 +15,7 @@ frontends:
 - {name: shop, description: The shop, max_connections: 7, binds: [{name: https, port: 8443, tls: true}, {name: http, port: 80}], tls: {certificates: [ece], alpn: [h2]}}
 - name: api.v2
   rules: [{name: a, deny: {status: 404}}, {name: b}, {name: c}]
+policy_tests: [{frontend: shop}]
 `
 
 // TestEdits shows each edit by what it changes in the brief form of the document.
@@ -76,7 +77,10 @@ func TestEdits(t *testing.T) {
 		{"delete the last of a list", remove("administrators[anna]"), "administrators", `[]`},
 		{"delete a list", remove("system.dns_servers"), "system.dns_servers", `[]`},
 		{"delete a field's value", remove("system.admin.port"), "system.admin.port", `8443`},
-		{"delete a part's values", remove("system.admin"), "system.admin.session_timeout", `"4h"`},
+		{"name what has no name", set("policy_tests[0]", "{name: a}"), "policy_tests[a].name", `"a"`},
+		{"create a device's object", set("vlans[eth0.20_long+]", "{parent: eth0, tag: 20}"), "vlans[eth0.20_long+].tag", `20`},
+		{"set the format that is", set("format", "1"), "format", `1`},
+		{"delete the format's value", remove("format"), "format", `1`},
 		{"move back", move("frontends[api.v2].rules[c]", "a"), "frontends[api.v2].rules", "c a b"},
 		{"move forth", move("frontends[api.v2].rules[a]", "c"), "frontends[api.v2].rules", "b a c"},
 		{"move to the end", move("frontends[api.v2].rules[a]", ""), "frontends[api.v2].rules", "b c a"},
@@ -129,6 +133,20 @@ func TestEditsRefuse(t *testing.T) {
 		{"delete", "frontends[api.v2].tls", "", "frontends[api.v2].tls: nothing is set here"},
 		{"delete", "frontends[shop].name", "", "frontends[shop].name: a name can't be deleted"},
 		{"delete", "", "", "the whole document can't be deleted"},
+		{"delete", "system", "", "system: this part is in every document and can't be deleted (set its fields instead)"},
+		{"delete", "system.admin", "", "system.admin: this part is in every document and can't be deleted (set its fields instead)"},
+		{"set", "format", "7", "line 1, column 1: format: the format is the program's to set (write 1, or leave it out)"},
+		{"patch", "format", "0", "line 1, column 1: format: the format is the program's to set (write 1, or leave it out)"},
+		{"set", "backends[a\x00b]", "{}", `backends[a\x00b]: a name holds letters, digits, dot, dash and underscore, a\x00b holds something else (the description takes any text)`},
+		{"patch", "backends[a b]", "{}", "backends[a b]: a name holds letters, digits, dot, dash and underscore, a b holds something else (the description takes any text)"},
+		{"set", "backends[a\xffb]", "{}", `backends[a\xffb]: this is no path: it is not UTF-8 text`},
+		{"move", "frontends[\xff]", "", `frontends[\xff]: this is no path: it is not UTF-8 text`},
+		{"delete", "frontends[a\nb\u202ec]", "", `frontends[a\nb\u202ec]: there is no a\nb\u202ec here`},
+		{"set", "vlans[eth0/20]", "{}", "vlans[eth0/20]: eth0/20 can't be a device: the kernel takes up to 15 characters, without blanks, slashes, colons"},
+		{"set", "policy_tests[0].name", "a b", "line 1, column 1: policy_tests[0].name: a name holds letters, digits, dot, dash and underscore, a b holds something else (the description takes any text)"},
+		{"set", "policy_tests[0]", "{name: a b}", "line 1, column 8: policy_tests[0].name: a name holds letters, digits, dot, dash and underscore, a b holds something else (the description takes any text)"},
+		{"rename", "frontends[shop]", "a\x00b", `frontends[shop]: a name holds letters, digits, dot, dash and underscore, a\x00b holds something else (the description takes any text)`},
+		{"rename", "frontends[\xff]", "a", `frontends[\xff]: this is no path: it is not UTF-8 text`},
 		{"move", "frontends[api.v2].rules[a]", "d", "frontends[api.v2].rules[a]: there is no d to move it before (did you mean a?)"},
 		{"move", "system.dns_servers[0]", "", "system.dns_servers[0]: only an object of a list can be moved"},
 		{"move", "system", "", "system: only an object of a list can be moved"},
@@ -146,11 +164,47 @@ func TestEditsRefuse(t *testing.T) {
 			next, problems = Delete(base, c.path)
 		case "move":
 			next, problems = Move(base, c.path, c.data)
+		case "rename":
+			next, problems = Rename(base, c.path, c.data)
 		default:
 			_, problems = GetYAML(base, c.path)
 		}
 		if got := problems.Error(); got != c.want || next != nil {
 			t.Errorf("%s %s %q: document %v, problems\n got %s\nwant %s", c.verb, c.path, c.data, next != nil, got, c.want)
+		}
+	}
+}
+
+// TestEditsRefuseWhatCantBeReadAgain edits documents that hold a text which has no
+// form; whatever the edit, they don't get past it.
+func TestEditsRefuseWhatCantBeReadAgain(t *testing.T) {
+	for content, reason := range map[string]string{
+		"a\x00b": "the control character 0 can't stand in a document", "a\xffb": "this is not UTF-8 text", "a\x01\u2028\ufffdb\\u0000": "",
+	} {
+		for path, change := range map[string]func(*Document){
+			"frontends[shop].description":   func(d *Document) { d.Frontends[0].Description = content },
+			"system.dns_servers[1]":         func(d *Document) { d.System.DNSServers[1] = content },
+			"administrators[anna].password": func(d *Document) { d.Administrators[0].Password = NewSecret("file:" + content) },
+		} {
+			base := decodeAgain(t, "the base", []byte(editBase))
+			change(base)
+			for name, edit := range map[string]func() (*Document, Problems){
+				"set":    func() (*Document, Problems) { return Set(base, "system.hostname", []byte("x")) },
+				"move":   func() (*Document, Problems) { return Move(base, "frontends[shop]", "") },
+				"rename": func() (*Document, Problems) { return Rename(base, "frontends[api.v2]", "x") },
+			} {
+				next, problems := edit()
+				want := path + ": " + reason
+				if reason == "" {
+					want = ""
+				}
+				if got := problems.Error(); got != want || (next == nil) != (reason != "") {
+					t.Errorf("%s with %q: document %v, problems %s, want %s", name, content, next != nil, got, want)
+				}
+				if next != nil {
+					decodeAgain(t, name, EncodeYAML(next))
+				}
+			}
 		}
 	}
 }

@@ -36,10 +36,14 @@ func EncodeJSONStored(doc *Document) []byte {
 	return wire.AppendJSON(nil, form{secret: Secret.stored}.document(doc))
 }
 
-// checkSize says whether the document can be read again once it is stored, which
-// takes more room than what was typed.
-func checkSize(doc *Document) Problems {
+// checkStored says whether the document can be read again once it is stored, which
+// takes more room than what was typed. The texts are looked at before they are
+// written: what can't be read must not be looked for among escapes.
+func checkStored(doc *Document) Problems {
 	root := form{secret: Secret.stored}.document(doc)
+	if path, reason := unreadable(root); !reason.IsZero() {
+		return refusal(path, reason)
+	}
 	size, count := len(writeYAML(root)), root.Count()
 	if size <= MaxDocument && count <= wire.MaxNodes {
 		return nil
@@ -48,6 +52,29 @@ func checkSize(doc *Document) Problems {
 	problems.Add("", text.M("the document is too large: with every value spelled out it has {size} bytes and {count} values", "size", size, "count", count)).
 		Do(text.M("at most {size} bytes and {count} values can be read again", "size", MaxDocument, "count", wire.MaxNodes))
 	return problems
+}
+
+// unreadable is the path of the first text of a tree that can't be read again,
+// with the reason; the zero Msg where there is none.
+func unreadable(n *wire.Node) (path string, reason text.Msg) {
+	for _, m := range n.Members {
+		if path, reason = unreadable(m.Value); !reason.IsZero() {
+			if path == "" || path[0] == '[' {
+				return m.Key + path, reason
+			}
+			return join(m.Key, path), reason
+		}
+	}
+	for i, item := range n.Items {
+		if path, reason = unreadable(item); !reason.IsZero() {
+			at := "[" + itemSelector(item, i) + "]"
+			if path == "" {
+				return at, reason
+			}
+			return join(at, path), reason
+		}
+	}
+	return "", wire.Unreadable(n.Text)
 }
 
 // form is how values become a tree.

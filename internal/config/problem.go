@@ -2,7 +2,10 @@ package config
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"sluis/internal/text"
 )
@@ -35,7 +38,8 @@ type Problem struct {
 	Column int `json:"column,omitempty"`
 }
 
-// String renders the problem in one line of English.
+// String renders the problem in one line of English. What can't be printed, such
+// as a control character in a name, stands there as its escape.
 func (p Problem) String() string {
 	var b strings.Builder
 	if p.Line > 0 {
@@ -47,6 +51,25 @@ func (p Problem) String() string {
 	b.WriteString(p.Message.String())
 	if !p.Hint.IsZero() {
 		b.WriteString(" (" + p.Hint.String() + ")")
+	}
+	return printable(b.String())
+}
+
+// printable escapes what can't be printed as Go does.
+func printable(s string) string {
+	if utf8.ValidString(s) && strings.IndexFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for i := 0; i < len(s); {
+		r, size := utf8.DecodeRuneInString(s[i:])
+		if unicode.IsPrint(r) && (r != utf8.RuneError || size > 1) {
+			b.WriteString(s[i : i+size])
+		} else {
+			quoted := strconv.Quote(s[i : i+size])
+			b.WriteString(quoted[1 : len(quoted)-1])
+		}
+		i += size
 	}
 	return b.String()
 }

@@ -47,7 +47,10 @@ func UsedBy(doc *Document, path string) []string {
 // place that named it: plainly, with its kind in front, or within a condition.
 // The document itself stays as it is; the clone is nil where there are problems.
 func Rename(doc *Document, path, newName string) (*Document, Problems) {
-	var problems Problems
+	problems := checkPathText(path)
+	if problems != nil {
+		return nil, problems
+	}
 	renamed := Clone(doc)
 	object := namedObject(renamed, path)
 	if object == nil {
@@ -82,7 +85,10 @@ func Rename(doc *Document, path, newName string) (*Document, Problems) {
 	}
 	property, _ := propertyNamed(object.value.Type(), "name")
 	object.value.Field(property.index).SetString(newName)
-	return renamed, problems
+	if problems = checkStored(renamed); problems != nil {
+		return nil, problems
+	}
+	return renamed, nil
 }
 
 // namedObject is the named object at a path; nil where there is none.
@@ -289,12 +295,12 @@ func conditionLinks(n *node, visit func(link)) {
 		return
 	}
 	builtin := BuiltinACLs()
-	var seen []string
+	seen := map[string]bool{}
 	for _, t := range conditionNames(n.value.String()) {
-		if _, ok := builtin[t.text]; ok || slices.Contains(seen, t.text) {
+		if _, ok := builtin[t.text]; ok || seen[t.text] {
 			continue
 		}
-		seen = append(seen, t.text)
+		seen[t.text] = true
 		visit(link{from: n.path, value: n.value, collection: list, name: t.text, condition: true})
 	}
 }

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -15,6 +16,11 @@ const (
 	maxObjects  = 10_000 // objects in one list, and names in one list of references
 	maxEntries  = 5_000  // plain values in one list
 	maxProblems = 1_000  // problems said about one document
+	maxNearest  = 100    // problems for which the nearest name is looked for
+
+	// maxCompared bounds that search further: letters compared with letters. It
+	// takes twenty names of six letters among ten thousand.
+	maxCompared = 10_000_000
 )
 
 // Validate says everything that is wrong with a document as far as the document
@@ -41,6 +47,8 @@ func Validate(doc *Document) Problems {
 type checker struct {
 	doc      *Document
 	problems Problems
+	counts   map[Severity]int // of all problems, those that were dropped too
+	compared int              // what the search for nearest names has cost, see maxCompared
 	known    objectNames
 	plans    map[reflect.Type][]plan // what to check of each field, by its struct
 	used     map[string]bool         // paths of objects that something names
@@ -60,7 +68,7 @@ type checker struct {
 
 func newChecker(doc *Document) *checker {
 	return &checker{
-		doc: doc, known: namesOf(doc), plans: map[reflect.Type][]plan{}, used: map[string]bool{},
+		doc: doc, known: namesOf(doc), counts: map[Severity]int{}, plans: map[reflect.Type][]plan{}, used: map[string]bool{},
 		interfaces:  byName(doc.Interfaces, func(i *Interface) string { return i.Name }),
 		gateways:    byName(doc.Gateways, func(g *Gateway) string { return g.Name }),
 		virtualIPs:  byName(doc.VirtualIPs, func(v *VirtualIP) string { return v.Name }),
@@ -97,12 +105,28 @@ type plan struct {
 	is       []string // its values
 }
 
-func (c *checker) add(path string, message text.Msg) *Problem { return c.problems.Add(path, message) }
+func (c *checker) add(path string, message text.Msg) *Problem { return c.note(path, Error, message) }
 
-func (c *checker) warn(path string, message text.Msg) *Problem { return c.problems.Warn(path, message) }
+func (c *checker) warn(path string, message text.Msg) *Problem { return c.note(path, Warning, message) }
 
-func (c *checker) hint(path string, message text.Msg) *Problem {
-	return c.problems.add(path, Hint, message)
+func (c *checker) hint(path string, message text.Msg) *Problem { return c.note(path, Hint, message) }
+
+// note keeps as many problems of a severity as can be said, and counts the rest.
+func (c *checker) note(path string, severity Severity, message text.Msg) *Problem {
+	if c.counts[severity]++; c.counts[severity] > maxProblems {
+		return &Problem{}
+	}
+	return c.problems.add(path, severity, message)
+}
+
+// seeksNearest reports whether the nearest of so many known names is still to be
+// looked for, and counts what that costs.
+func (c *checker) seeksNearest(name string, known int) bool {
+	if len(c.problems) > maxNearest || c.compared > maxCompared {
+		return false
+	}
+	c.compared += known * (len(name) + 1) * (len(name) + 1)
+	return true
 }
 
 // complain notes what a check of a single value said, if it said anything.
@@ -398,7 +422,9 @@ func (c *checker) word(n *node, s string, words []string) {
 	if s == "" {
 		problem.Message = text.M("one of {words} is needed", "words", strings.Join(words, ", "))
 	}
-	problem.Near(s, words)
+	if c.seeksNearest(s, len(words)) {
+		problem.Near(s, words)
+	}
 }
 
 // format checks the syntax of a text, and of the kind in front of a reference.
@@ -495,10 +521,6 @@ func (c *checker) missing(l link) {
 	problem := c.add(l.from, text.M("there is no {name} among {list}", "name", shown(l.name), "list", l.collection))
 	if l.condition {
 		problem.Message = text.M("the condition asks {name}, and no ACL has that name", "name", l.name)
-		for builtin := range BuiltinACLs() {
-			names = append(slices.Clip(names), builtin)
-		}
-		slices.Sort(names)
 	}
 	if l.kind != "" {
 		problem.Message = text.M("there is no {name} among {list}", "name", shown(l.kind+":"+l.name), "list", l.collection)
@@ -506,6 +528,14 @@ func (c *checker) missing(l link) {
 	if _, _, plain, ok := cutKind(l.name); ok && c.known.has(l.collection, plain) {
 		problem.Do(text.M("write {value}", "value", plain))
 		return
+	}
+	if !c.seeksNearest(l.name, len(names)) {
+		return
+	}
+	if l.condition {
+		names = slices.Sorted(maps.Keys(BuiltinACLs()))
+		names = append(names, c.known.in(l.collection)...)
+		slices.Sort(names)
 	}
 	nearest := Nearest(l.name, names)
 	if nearest != "" && l.kind != "" {
@@ -521,7 +551,8 @@ func (c *checker) missing(l link) {
 func (c *checker) sorted() Problems {
 	order := c.order()
 	slices.SortStableFunc(c.problems, func(a, b Problem) int { return order[a.Path] - order[b.Path] })
-	if len(c.problems) <= maxProblems {
+	all := c.counts[Error] + c.counts[Warning] + c.counts[Hint]
+	if all <= maxProblems {
 		return c.problems
 	}
 	var kept Problems
@@ -534,7 +565,7 @@ func (c *checker) sorted() Problems {
 	}
 	kept[len(kept)-1] = Problem{
 		Severity: kept[len(kept)-1].Severity,
-		Message:  text.M("there are {count} further problems", "count", len(c.problems)-maxProblems+1),
+		Message:  text.M("there are {count} further problems", "count", all-maxProblems+1),
 	}
 	return kept
 }
@@ -549,17 +580,22 @@ func (c *checker) order() map[string]int {
 	if len(order) == 0 {
 		return order
 	}
-	number, places := 0, map[string]int{}
+	number, places := 0, map[string]int{} // of the paths and what is around them; 0 = not yet
+	for path := range order {
+		for place := path; place != ""; place = place[:max(0, strings.LastIndexAny(place, ".["))] {
+			places[place] = 0
+		}
+	}
 	walkDocument(c.doc, func(n *node) bool {
-		number++
-		if _, seen := places[n.path]; !seen {
+		at, wanted := places[n.path]
+		if number++; wanted && at == 0 {
 			places[n.path] = number
 		}
-		return true
+		return wanted
 	})
 	for path := range order {
 		for place := path; place != "" && order[path] < 0; {
-			if at, ok := places[place]; ok {
+			if at := places[place]; at > 0 {
 				order[path] = at
 			}
 			place = place[:max(0, strings.LastIndexAny(place, ".["))]

@@ -221,3 +221,56 @@ func benchmarkValidate(b *testing.B, doc *Document) {
 		}
 	}
 }
+
+// misspeltDocuments are large documents in which every reference is wrong, each in
+// its own way.
+func misspeltDocuments() map[string]*Document {
+	backends, acls, one := Default(), Default(), Default()
+	site := defaultFor[Frontend]()
+	site.Name = "site"
+	acls.Frontends, one.Frontends = []Frontend{site}, []Frontend{site}
+	var when []string
+	for i := range maxObjects {
+		n := strconv.Itoa(i)
+		b, f := defaultFor[Backend](), defaultFor[Frontend]()
+		b.Name, f.Name, f.DefaultBackend = "bk"+n, "f"+n, "bx"+n
+		backends.Backends, backends.Frontends = append(backends.Backends, b), append(backends.Frontends, f)
+		acls.Frontends[0].ACLs = append(acls.Frontends[0].ACLs, ACL{Name: "acl" + n, Match: MatchPath, Starts: []string{"/"}})
+		acls.Frontends[0].Rules = append(acls.Frontends[0].Rules, Rule{Name: "r" + n, When: "acx" + n, UseBackend: "x"})
+		when = append(when, "acx"+n)
+	}
+	one.Frontends[0].ACLs = acls.Frontends[0].ACLs
+	one.Frontends[0].Rules = []Rule{{Name: "r", When: strings.Join(when, " or "), UseBackend: "x"}}
+	return map[string]*Document{"backends": backends, "acls": acls, "one condition": one}
+}
+
+// The search for nearest names is what grows with the square of a document.
+func TestValidateBoundsItsSearchForNames(t *testing.T) {
+	for name, doc := range misspeltDocuments() {
+		c := newChecker(doc)
+		c.checkPlaces()
+		hints := 0
+		for _, p := range c.problems {
+			if strings.HasPrefix(p.Hint.ID, "did you mean") {
+				hints++
+			}
+		}
+		if hints == 0 || hints > maxNearest || c.compared > 2*maxCompared || len(c.problems) > 3*maxProblems {
+			t.Errorf("%s: %d hints, %d letters compared, %d problems kept", name, hints, c.compared, len(c.problems))
+		}
+		problems := Validate(doc)
+		if last := problems[len(problems)-1]; len(problems) != maxProblems || !strings.Contains(last.Message.String(), "further problems") {
+			t.Errorf("%s: %d problems, the last %v", name, len(problems), last)
+		}
+	}
+}
+
+func BenchmarkValidateMisspelt(b *testing.B) {
+	for name, doc := range misspeltDocuments() {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				Validate(doc)
+			}
+		})
+	}
+}

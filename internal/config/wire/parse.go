@@ -81,15 +81,34 @@ func (r *reader) checkCharacters() {
 			}
 			at += size
 		}
-		r.fail(at, text.M("this is not UTF-8 text"))
+		r.fail(at, notUTF8())
 		return
 	}
 	for i := range len(r.src) {
 		if c := r.src[i]; c < ' ' && c != '\n' && c != '\t' {
-			r.fail(i, text.M("the control character {code} can't stand in a document", "code", int(c)))
+			r.fail(i, controlCharacter(int(c)))
 			return
 		}
 	}
+}
+
+func notUTF8() text.Msg { return text.M("this is not UTF-8 text") }
+
+func controlCharacter(code int) text.Msg {
+	return text.M("the control character {code} can't stand in a document", "code", code)
+}
+
+// Unreadable says why a content can't stand in a document, however it is written;
+// the zero Msg where it can. The writers have no form for it: U+0000 comes out as
+// an escape that Parse refuses, and what isn't UTF-8 as U+FFFD.
+func Unreadable(content string) text.Msg {
+	switch {
+	case !utf8.ValidString(content):
+		return notUTF8()
+	case strings.IndexByte(content, 0) >= 0:
+		return controlCharacter(0)
+	}
+	return text.Msg{}
 }
 
 // document reads the one document of the text.

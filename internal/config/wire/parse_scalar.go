@@ -181,7 +181,7 @@ func (r *reader) escape(content []byte) []byte {
 	code, ok := r.hexEscape()
 	switch {
 	case !ok && c == '0', ok && code == 0:
-		r.fail(start, text.M("the control character {code} can't stand in a document", "code", 0))
+		r.fail(start, controlCharacter(0))
 	case !ok:
 		r.fail(start, text.M("an unknown escape begins with this backslash")).
 			do(text.M("write two backslashes for one, or use single quotes"))
