@@ -84,10 +84,10 @@ func start(ctx context.Context, o applianceOptions) (a *appliance, err error) {
 	if a.store, err = store.Open(o.State, store.Options{Fault: o.Fault}); err != nil {
 		return a, explained(err)
 	}
-	a.follow(o.Log)
+	a.follow(o.Log, o.Clock)
 	login := &loginSettings{}
 	if a.auth, err = auth.New(a.authOptions(login)); err != nil {
-		return a, err
+		return a, fmt.Errorf("%w\nmove %s away to start without passwords and tokens; a one-time password is then printed", err, filepath.Join(o.State, "state", "auth.json"))
 	}
 	if a.pki, err = pki.New(a.pkiOptions()); err != nil {
 		return a, err
@@ -104,12 +104,11 @@ func start(ctx context.Context, o applianceOptions) (a *appliance, err error) {
 	if err = a.engine.Boot(ctx); err != nil {
 		return a, err
 	}
-	if a.control, err = control.New(control.Options{
+	a.control = control.New(control.Options{
 		Store: a.store, Engine: a.engine, Auth: a.auth, Events: a.events,
 		FactKeys: a.pki.Keys, ReadOnly: o.readOnly(), Version: version, Root: rootOf(privileged(o.Helper)),
-	}); err != nil {
-		return a, err
-	}
+		Admits: api.Admits, AdminURLs: a.listener.URLs,
+	})
 	if o.File != "" {
 		if _, err = a.control.ApplyFile(ctx, o.Document, o.File); err != nil {
 			return a, faultProblems(err)
@@ -213,8 +212,9 @@ func (a *appliance) stop() {
 	})
 }
 
-// follow writes every event into the log.
-func (a *appliance) follow(log *slog.Logger) {
+// follow writes every event into the log, and into the audit log what nobody asked
+// for.
+func (a *appliance) follow(log *slog.Logger, zone *clock) {
 	subscription, err := a.events.Subscribe(0)
 	if err != nil {
 		return // closed already
@@ -226,6 +226,11 @@ func (a *appliance) follow(log *slog.Logger) {
 				return
 			}
 			log.Info(record.Event.Text().String(), "event", record.Name)
+			if returned, ok := record.Event.(apply.RevisionReturned); ok {
+				if err := control.AuditReturned(a.store, zone.location(), returned); err != nil {
+					log.Error("an audit record could not be written", "error", err)
+				}
+			}
 		}
 	})
 }

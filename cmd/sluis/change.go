@@ -375,7 +375,7 @@ func (s *session) discardCommand() *cobra.Command {
 }
 
 func (s *session) applyCommand() *cobra.Command {
-	var within time.Duration
+	var within config.Duration
 	var comment string
 	cmd := &cobra.Command{
 		Use: "apply", Short: "Bring the candidate about",
@@ -385,10 +385,10 @@ time: whatever you did, you get back in.`,
 		Example: "  sluis apply --confirm-within 2m --comment 'second chat server'",
 		Args:    exactly(0, "no arguments"),
 	}
-	cmd.Flags().DurationVar(&within, "confirm-within", 0, "take it back after this `time` unless it is confirmed, from 10s to 1h")
+	cmd.Flags().TextVar(&within, "confirm-within", config.Duration(0), "take it back after this `time` unless it is confirmed, from 10s to 1h")
 	cmd.Flags().StringVar(&comment, "comment", "", "`text` that is kept with the revision")
 	cmd.RunE = s.with(func(cmd *cobra.Command, c *api.Client, _ []string) error {
-		applied, err := c.Apply(cmd.Context(), within, comment, "")
+		applied, err := c.Apply(cmd.Context(), within.Std(), comment, "")
 		if err != nil {
 			return err
 		}
@@ -402,6 +402,9 @@ func (s *session) showApplied(a control.Applied) {
 		s.say("  %s", change.Message())
 	}
 	s.printProblems(s.stdout, a.Problems)
+	for _, url := range a.URLs {
+		s.say("GUI and API answer now at %s", url)
+	}
 	if a.Deadline.IsZero() {
 		s.say("revision %d is running", a.Revision)
 		return

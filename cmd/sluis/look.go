@@ -182,9 +182,14 @@ func (s *session) restoreCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			problems, err := c.Check(cmd.Context())
+			if err != nil {
+				return err
+			}
 			return s.print(diff, func() {
 				s.say("restored into the candidate; it takes effect with: sluis apply")
 				s.showDiff(diff.Text)
+				s.printProblems(s.stdout, problems.Errors())
 			})
 		}),
 	}

@@ -45,7 +45,11 @@ func (a *appliance) adminPart() apply.Subsystem {
 		if change == nil {
 			return apply.Plan{}, problems
 		}
-		return apply.Plan{Add: change.Add, Switch: change.Switch, Remove: change.Remove, Undo: change.Undo}, problems
+		plan := apply.Plan{Add: change.Add, Switch: change.Switch, Remove: change.Remove, Undo: change.Undo}
+		if listeners, connections := change.Impact(); listeners > 0 {
+			plan.Impact = []apply.Impact{{Path: "system.admin", Listeners: listeners, Connections: connections}}
+		}
+		return plan, problems
 	}}
 }
 
@@ -87,12 +91,12 @@ func (a *appliance) authPart(login *loginSettings) apply.Subsystem {
 // clock is the time zone that the log is written in.
 type clock struct{ zone atomic.Pointer[time.Location] }
 
-// in is a time in that zone.
-func (c *clock) in(t time.Time) time.Time {
+// location is that zone; UTC before the boot has read it.
+func (c *clock) location() *time.Location {
 	if zone := c.zone.Load(); zone != nil {
-		return t.In(zone)
+		return zone
 	}
-	return t.UTC()
+	return time.UTC
 }
 
 // clockPart puts the time zone into effect. Answers and records are written in the

@@ -72,7 +72,7 @@ func (s *session) logger(level string, now *clock) (*slog.Logger, error) {
 	}
 	inZone := func(groups []string, a slog.Attr) slog.Attr {
 		if len(groups) == 0 && a.Key == slog.TimeKey {
-			return slog.String(a.Key, now.in(a.Value.Time()).Format(time.RFC3339))
+			return slog.String(a.Key, a.Value.Time().In(now.location()).Format(time.RFC3339))
 		}
 		return a
 	}
@@ -102,8 +102,15 @@ func (s *session) runAppliance(ctx context.Context, o applianceOptions) error {
 
 // welcome says where the appliance answers, and how to get in.
 func (s *session) welcome(a *appliance) {
-	for _, url := range a.listener.URLs() {
+	urls := a.listener.URLs()
+	for _, url := range urls {
 		s.say("API: %s", url)
+	}
+	if len(urls) == 0 {
+		s.say("the API doesn't answer over the network:")
+		for _, d := range a.engine.Status().Degraded {
+			s.say("  %s: %s", d.Subsystem, d.Message)
+		}
 	}
 	if certificate := a.listener.Leaf(); certificate != nil {
 		s.say("fingerprint of its certificate (SHA-256): %s", pki.Fingerprint(certificate))

@@ -109,10 +109,20 @@ func (a *access) allows(from, to netip.Addr) bool {
 	if from.IsLoopback() {
 		return true
 	}
-	if !a.anySource && !slices.ContainsFunc(a.sources, func(p netip.Prefix) bool { return p.Contains(from) }) {
-		return false
-	}
-	return a.doors == nil || a.throughDoor(to)
+	return a.fromSource(from) && (a.doors == nil || a.throughDoor(to))
+}
+
+func (a *access) fromSource(from netip.Addr) bool {
+	return a.anySource || slices.ContainsFunc(a.sources, func(p netip.Prefix) bool { return p.Contains(from) })
+}
+
+// Admits reports whether a document's system.admin.sources let somebody at that
+// address in. The machine itself always gets in, over loopback as well as through
+// its socket (auth.Local()).
+func Admits(doc *config.Document, from netip.Addr) bool {
+	a, _ := accessOf(doc, "")
+	from = from.Unmap().WithZone("")
+	return !from.IsValid() || from.IsLoopback() || a.fromSource(from)
 }
 
 // throughDoor reports whether an address of this machine is one of a management

@@ -174,7 +174,7 @@ func public(r *http.Request) bool {
 	switch r.URL.Path {
 	case base + "/healthz":
 		return r.Method == http.MethodGet || r.Method == http.MethodHead
-	case base + "/login":
+	case base + "/login", base + "/login/handover":
 		return r.Method == http.MethodPost
 	}
 	return false

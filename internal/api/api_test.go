@@ -285,7 +285,9 @@ func TestTwoAdministrators(t *testing.T) {
 	if theirs.Description != "first" {
 		t.Errorf("current = %s, want the first version", no.Current)
 	}
-	b.admin("PUT", "/candidate/frontends/shop", edit(shopBody, "second"), "If-Match", "W/"+no.ETag).want(t, 200)
+	b.admin("PUT", "/candidate/frontends/shop", edit(shopBody, "second"), "If-Match", "W/"+no.ETag).want(t, 412)
+	b.admin("PUT", "/candidate/frontends/shop", edit(shopBody, "second"), "If-Match", shop+`, W/"x" ,`+news).want(t, 412)
+	b.admin("PUT", "/candidate/frontends/shop", edit(shopBody, "second"), "If-Match", shop+`, W/"x" ,`+no.ETag).want(t, 200)
 
 	whole, _ := read("/candidate")
 	b.set("system.hostname", "lb7")

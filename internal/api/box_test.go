@@ -133,11 +133,11 @@ func start(t *testing.T, running *config.Document, address string) *box {
 		Store:      b.store, Publish: publish, Initial: running,
 	})
 	must(t, b.engine.Boot(t.Context()))
-	b.control, err = control.New(control.Options{
+	b.control = control.New(control.Options{
 		Store: b.store, Engine: b.engine, Auth: b.auth, Events: b.events, FactKeys: b.pki.Keys, Version: "test",
 		Runtime: func(context.Context, control.RuntimeAction) error { return nil },
+		Admits:  Admits, AdminURLs: b.listener.URLs,
 	})
-	must(t, err)
 	b.api = New(Options{Control: b.control, Auth: b.auth, Log: log})
 	door.set(b.api)
 	b.socket, err = ListenUnix(filepath.Join(dir, "s"), b.api, b.engine.Accepted, log)

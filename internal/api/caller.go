@@ -99,7 +99,11 @@ func (a *API) identify(r *http.Request, from netip.Addr, active bool) (auth.Iden
 		return auth.Identity{}, auth.Identity{}.May(auth.Action{Kind: auth.View}) // nobody is logged in
 	}
 	if name, password, ok := r.BasicAuth(); ok {
-		return a.auth.Basic(r.Context(), name, password, from)
+		identity, err := a.auth.Basic(r.Context(), name, password, from)
+		if err != nil {
+			a.control.LoginRefused(viaAPI, name, from, err)
+		}
+		return identity, err
 	}
 	scheme, secret, _ := strings.Cut(header, " ")
 	secret = strings.TrimSpace(secret)

@@ -57,7 +57,10 @@ func savedOf(o control.Object, status int, err error) (*savedAnswer, error) {
 }
 
 func (a *API) loadCandidate(ctx context.Context, c control.Caller, in *MatchInput) (*savedAnswer, error) {
-	match, err := in.match()
+	match, err := in.matchOf(func() string {
+		view, _ := a.control.Candidate(c)
+		return view.ETag
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -117,8 +120,11 @@ type EditValueInput struct {
 
 // target is where an edit by path goes. The path is never empty: the whole document
 // has a way of its own, since replacing it must not happen by a forgotten path.
-func (in *EditValueInput) target() (string, control.Match, error) {
-	match, err := in.match()
+func (in *EditValueInput) target(a *API, c control.Caller) (string, control.Match, error) {
+	match, err := in.matchOf(func() string {
+		o, _ := a.control.CandidateObject(c, in.Path)
+		return o.ETag
+	})
 	return in.Path, match, err
 }
 
@@ -131,7 +137,7 @@ func (a *API) patchValue(ctx context.Context, c control.Caller, in *EditValueInp
 }
 
 func (a *API) editValue(ctx context.Context, c control.Caller, in *EditValueInput, edit func(control.Caller, string, []byte, control.Match) (control.Object, error)) (*savedAnswer, error) {
-	path, match, err := in.target()
+	path, match, err := in.target(a, c)
 	if err != nil {
 		return nil, err
 	}
@@ -140,7 +146,7 @@ func (a *API) editValue(ctx context.Context, c control.Caller, in *EditValueInpu
 }
 
 func (a *API) deleteValue(_ context.Context, c control.Caller, in *EditValueInput) (*savedAnswer, error) {
-	path, match, err := in.target()
+	path, match, err := in.target(a, c)
 	if err != nil {
 		return nil, err
 	}
@@ -167,7 +173,7 @@ type moveValueInput struct {
 }
 
 func (a *API) renameValue(_ context.Context, c control.Caller, in *renameValueInput) (*savedAnswer, error) {
-	path, match, err := in.target()
+	path, match, err := in.target(a, c)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +182,7 @@ func (a *API) renameValue(_ context.Context, c control.Caller, in *renameValueIn
 }
 
 func (a *API) moveValue(_ context.Context, c control.Caller, in *moveValueInput) (*savedAnswer, error) {
-	path, match, err := in.target()
+	path, match, err := in.target(a, c)
 	if err != nil {
 		return nil, err
 	}

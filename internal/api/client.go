@@ -324,7 +324,7 @@ func (c *Client) editValue(ctx context.Context, edit call, path string) (saved S
 
 // Discard takes back what the candidate would change; path empty = all of it.
 func (c *Client) Discard(ctx context.Context, path string) error {
-	_, err := c.send(ctx, call{method: "POST", path: "/candidate/discard", body: map[string]string{"path": path}}, nil)
+	_, err := c.send(ctx, call{method: "POST", path: "/candidate/discard", etag: "*", body: map[string]string{"path": path}}, nil)
 	return err
 }
 
@@ -413,7 +413,7 @@ func (c *Client) Diff(ctx context.Context, from, to string) (answer Difference, 
 
 // Restore makes a revision, or one object of it, the candidate.
 func (c *Client) Restore(ctx context.Context, revision int, path string) error {
-	_, err := c.send(ctx, call{method: "POST", path: fmt.Sprintf("/revisions/%d/restore", revision), body: map[string]string{"path": path}}, nil)
+	_, err := c.send(ctx, call{method: "POST", path: fmt.Sprintf("/revisions/%d/restore", revision), etag: "*", body: map[string]string{"path": path}}, nil)
 	return err
 }
 

@@ -138,11 +138,12 @@ func (b *placeBody) path() string {
 }
 
 type discardInput struct {
-	Body *placeBody `required:"false"`
+	IfMatch string     `header:"If-Match" doc:"The ETag of the candidate that was seen; * for whatever stands there."`
+	Body    *placeBody `required:"false"`
 }
 
 func (a *API) discard(_ context.Context, c control.Caller, in *discardInput) (*nothing, error) {
-	return &nothing{}, a.control.Discard(c, in.Body.path())
+	return &nothing{}, a.control.Discard(c, in.Body.path(), control.Match{ETag: in.IfMatch})
 }
 
 // serverInput names a server of a running backend.

@@ -83,11 +83,12 @@ func (a *API) getRevisionValue(_ context.Context, c control.Caller, in *revision
 
 type restoreInput struct {
 	RevisionInput
-	Body *placeBody `required:"false"`
+	IfMatch string     `header:"If-Match" doc:"The ETag of the candidate that was seen; * for whatever stands there."`
+	Body    *placeBody `required:"false"`
 }
 
 func (a *API) restore(_ context.Context, c control.Caller, in *restoreInput) (*nothing, error) {
-	return &nothing{}, a.control.Restore(c, in.Number, in.Body.path())
+	return &nothing{}, a.control.Restore(c, in.Number, in.Body.path(), control.Match{ETag: in.IfMatch})
 }
 
 func (a *API) pin(pinned bool) func(context.Context, control.Caller, *RevisionInput) (*nothing, error) {

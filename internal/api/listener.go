@@ -19,8 +19,12 @@ import (
 )
 
 // maxConnections is how many administrators' connections there are at most over
-// the network. The unix socket has its own way in.
-const maxConnections = 512
+// the network, and maxOfSource how many of one source, so that none can take them
+// all. The unix socket has its own way in.
+const (
+	maxConnections = 512
+	maxOfSource    = 64
+)
 
 // ListenerOptions are what the admin listener stands on. Handler and Accepted are
 // required; without the two certificate funcs only plain HTTP can be served.
@@ -55,6 +59,8 @@ type Listener struct {
 
 	mu      sync.Mutex
 	sockets map[string]*socket // by target; guarded by mu
+
+	ofSource sourceCounts
 }
 
 // socket is a listening socket with its server.
@@ -67,7 +73,7 @@ type socket struct {
 }
 
 type listenerCounts struct {
-	open, accepted, notAllowed, tooMany atomic.Int64
+	open, accepted, notAllowed, tooMany, tooManyOfSource atomic.Int64
 }
 
 // ListenerStats counts connections over the network.
@@ -80,6 +86,8 @@ type ListenerStats struct {
 	NotAllowed int64 `json:"not_allowed"`
 	// TooMany were refused because there were too many.
 	TooMany int64 `json:"too_many"`
+	// TooManyOfSource were refused because their source had too many.
+	TooManyOfSource int64 `json:"too_many_of_source"`
 }
 
 // NewListener makes a listener that doesn't listen before its first change.
@@ -112,6 +120,7 @@ func (l *Listener) Stats() ListenerStats {
 	return ListenerStats{
 		Open: l.counts.open.Load(), Accepted: l.counts.accepted.Load(),
 		NotAllowed: l.counts.notAllowed.Load(), TooMany: l.counts.tooMany.Load(),
+		TooManyOfSource: l.counts.tooManyOfSource.Load(),
 	}
 }
 
@@ -137,7 +146,57 @@ func (l *Listener) Prepare(_ context.Context, doc *config.Document) (*ListenerCh
 	if problems.HasErrors() {
 		return nil, problems
 	}
-	return &ListenerChange{listener: l, before: l.current.Load(), next: next}, problems
+	change := &ListenerChange{listener: l, before: l.current.Load(), next: next}
+	change.warn(&problems)
+	return change, problems
+}
+
+// warn says where the API will be: who applies this must know before.
+func (c *ListenerChange) warn(problems *config.Problems) {
+	if !c.Moves() {
+		return
+	}
+	path := "system.admin.protocol"
+	if c.leaves() {
+		path = "system.admin.port"
+	}
+	problems.Warn(path, text.M("after this apply GUI and API answer at {url}", "url", c.URLs()[0])).
+		Do(text.M("apply with a time to confirm, so that the old address comes back by itself if nobody gets in at the new one"))
+}
+
+// leaves reports whether the address or the port changes.
+func (c *ListenerChange) leaves() bool { return c.before != nil && c.before.target != c.next.target }
+
+// Moves reports whether GUI and API answer at other URLs after the change, so that
+// a browser may not bring its session along.
+func (c *ListenerChange) Moves() bool {
+	return c.before != nil && (c.leaves() || c.before.https != c.next.https)
+}
+
+// Impact is how many listeners are closed, and how many connections there are now
+// that have to come back at the new address.
+func (c *ListenerChange) Impact() (listeners, connections int) {
+	if !c.leaves() {
+		return 0, 0
+	}
+	return 1, int(c.listener.counts.open.Load())
+}
+
+// URLs are where GUI and API answer after the change, the most useful one first;
+// never empty.
+func (c *ListenerChange) URLs() []string {
+	if urls := c.listener.urlsOf(c.next); urls != nil {
+		return urls // it is bound already
+	}
+	host, port, _ := net.SplitHostPort(c.next.target) // it could be listened at
+	addr, err := netip.ParseAddr(host)
+	switch {
+	case host == "":
+		addr = netip.IPv6Unspecified()
+	case err != nil:
+		return []string{c.next.url(host, port)}
+	}
+	return c.next.urls(addr, port)
 }
 
 func (l *Listener) checkSources(doc *config.Document, next *access, names []string, problems *config.Problems) {
@@ -362,13 +421,22 @@ func (l *Listener) admit(c net.Conn) net.Conn {
 		l.counts.notAllowed.Add(1)
 		return nil
 	}
+	leave, ok := l.ofSource.enter(addrOf(c.RemoteAddr()))
+	if !ok {
+		l.counts.tooManyOfSource.Add(1)
+		return nil
+	}
 	if l.counts.open.Add(1) > maxConnections {
 		l.counts.open.Add(-1)
 		l.counts.tooMany.Add(1)
+		leave()
 		return nil
 	}
 	l.counts.accepted.Add(1)
-	counted := &countedConn{Conn: c, open: &l.counts.open}
+	counted := &countedConn{Conn: c, leave: func() {
+		l.counts.open.Add(-1)
+		leave()
+	}}
 	if !a.https {
 		return counted
 	}
@@ -386,14 +454,60 @@ func addrOf(a net.Addr) netip.Addr {
 // countedConn counts itself out when it is closed.
 type countedConn struct {
 	net.Conn
-	open *atomic.Int64
-	once sync.Once
+	leave func()
+	once  sync.Once
 }
 
 // Close implements net.Conn.
 func (c *countedConn) Close() error {
-	c.once.Do(func() { c.open.Add(-1) })
+	c.once.Do(c.leave)
 	return c.Conn.Close()
+}
+
+// sourceCounts counts the open connections of each source. It holds no more entries
+// than there are connections.
+type sourceCounts struct {
+	mu   sync.Mutex
+	open map[netip.Prefix]int // never 0; guarded by mu
+}
+
+// enter counts a connection in, unless its source has too many; leave counts it out.
+// The machine itself is not counted.
+func (s *sourceCounts) enter(from netip.Addr) (leave func(), ok bool) {
+	from = from.Unmap().WithZone("")
+	if from.IsLoopback() {
+		return func() {}, true
+	}
+	source := networkOf(from)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[source] >= maxOfSource {
+		return nil, false
+	}
+	if s.open == nil {
+		s.open = map[netip.Prefix]int{}
+	}
+	s.open[source]++
+	return func() { s.leave(source) }, true
+}
+
+func (s *sourceCounts) leave(source netip.Prefix) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.open[source]--; s.open[source] == 0 {
+		delete(s.open, source)
+	}
+}
+
+// networkOf is what counts as one source: an IPv4 address or an IPv6 /64, which is
+// what one subscriber has.
+func networkOf(from netip.Addr) netip.Prefix {
+	bits := from.BitLen()
+	if from.Is6() {
+		bits = 64
+	}
+	prefix, _ := from.Prefix(bits) // an address has as many bits
+	return prefix
 }
 
 // Leaf is the certificate that is shown now; nil where none is.
@@ -418,6 +532,11 @@ func (l *Listener) URLs() []string {
 	if a == nil {
 		return nil
 	}
+	return l.urlsOf(a)
+}
+
+// urlsOf are the URLs at an address that is listened at; nil where it isn't.
+func (l *Listener) urlsOf(a *access) []string {
 	l.mu.Lock()
 	s := l.sockets[a.target]
 	l.mu.Unlock()
@@ -428,15 +547,22 @@ func (l *Listener) URLs() []string {
 	if !ok {
 		return nil
 	}
+	return a.urls(bound.AddrPort().Addr(), strconv.Itoa(bound.Port))
+}
+
+func (a *access) urls(bound netip.Addr, port string) (urls []string) {
+	for _, host := range hosts(bound, a) {
+		urls = append(urls, a.url(host.String(), port))
+	}
+	return urls
+}
+
+func (a *access) url(host, port string) string {
 	scheme := "http"
 	if a.https {
 		scheme = "https"
 	}
-	var urls []string
-	for _, host := range hosts(bound.AddrPort().Addr(), a) {
-		urls = append(urls, scheme+"://"+net.JoinHostPort(host.String(), strconv.Itoa(bound.Port)))
-	}
-	return urls
+	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
 // hosts are the addresses at which a bound address is reached: those of the

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -182,16 +183,72 @@ type WriteInput struct {
 }
 
 // where is the place of a write and its condition.
-func (in *WriteInput) where() (string, control.Match, error) {
+func (in *WriteInput) where(a *API, c control.Caller) (string, control.Match, error) {
 	if in.err != nil {
 		return "", control.Match{}, in.err
 	}
-	match, err := in.match()
+	match, err := in.matchOf(func() string {
+		o, _ := a.control.CandidateObject(c, in.path) // nothing there has no ETag, and the write itself says why
+		return o.ETag
+	})
 	return in.path, match, err
 }
 
+// matchOf is the condition of a write where If-Match may name several states: that
+// of now if it is among them. Should somebody write meanwhile, the write compares
+// again and refuses.
+func (m MatchInput) matchOf(now func() string) (control.Match, error) {
+	match, err := m.match()
+	if err != nil || match.Absent || m.IfMatch == "" {
+		return match, err
+	}
+	tags := strongTags(m.IfMatch)
+	if len(tags) == 0 {
+		return control.Match{ETag: noState}, nil
+	}
+	if len(tags) > 1 {
+		if current := now(); slices.Contains(tags, current) {
+			return control.Match{ETag: current}, nil
+		}
+	}
+	return control.Match{ETag: tags[0]}, nil
+}
+
+// noState is an ETag that no state has: weak ones are never made here.
+const noState = `W/""`
+
+// strongTags are the ETags of an If-Match field that can match in the strong
+// comparison that it asks for (RFC 9110, 13.1.1 and 8.8.3.2): weak ones never do.
+// What is no list of ETags is taken as one that nothing matches.
+func strongTags(field string) (tags []string) {
+	rest := strings.Trim(field, " \t")
+	if rest == "*" {
+		return []string{rest}
+	}
+	for rest != "" {
+		if rest = strings.TrimLeft(rest, ", \t"); rest == "" {
+			break
+		}
+		tag, weak := strings.CutPrefix(rest, "W/")
+		end := -1
+		if strings.HasPrefix(tag, `"`) {
+			end = strings.IndexByte(tag[1:], '"') + 1
+		}
+		if end < 1 {
+			return nil
+		}
+		if !weak {
+			tags = append(tags, tag[:end+1])
+		}
+		if rest = strings.TrimLeft(tag[end+1:], " \t"); rest != "" && rest[0] != ',' {
+			return nil
+		}
+	}
+	return tags
+}
+
 func (a *API) putOfCandidate(ctx context.Context, c control.Caller, in *WriteInput) (*savedObject, error) {
-	path, match, err := in.where()
+	path, match, err := in.where(a, c)
 	if err != nil {
 		return nil, err
 	}
@@ -200,7 +257,7 @@ func (a *API) putOfCandidate(ctx context.Context, c control.Caller, in *WriteInp
 }
 
 func (a *API) patchOfCandidate(ctx context.Context, c control.Caller, in *WriteInput) (*savedObject, error) {
-	path, match, err := in.where()
+	path, match, err := in.where(a, c)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +266,7 @@ func (a *API) patchOfCandidate(ctx context.Context, c control.Caller, in *WriteI
 }
 
 func (a *API) deleteOfCandidate(_ context.Context, c control.Caller, in *WriteInput) (*nothing, error) {
-	path, match, err := in.where()
+	path, match, err := in.where(a, c)
 	if err != nil {
 		return nil, err
 	}
@@ -227,7 +284,7 @@ type moveInput struct {
 }
 
 func (a *API) renameOfCandidate(_ context.Context, c control.Caller, in *renameInput) (*savedObject, error) {
-	path, match, err := in.where()
+	path, match, err := in.where(a, c)
 	if err != nil {
 		return nil, err
 	}
@@ -236,7 +293,7 @@ func (a *API) renameOfCandidate(_ context.Context, c control.Caller, in *renameI
 }
 
 func (a *API) moveOfCandidate(_ context.Context, c control.Caller, in *moveInput) (*savedObject, error) {
-	path, match, err := in.where()
+	path, match, err := in.where(a, c)
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ func (a *API) openAPI() []byte {
 		}
 		schemas[name] = schema
 	}
-	for _, open := range []map[string]any{whole.Paths["/healthz"]["get"], whole.Paths["/login"]["post"]} {
+	for _, open := range []map[string]any{whole.Paths["/healthz"]["get"], whole.Paths["/login"]["post"], whole.Paths["/login/handover"]["post"]} {
 		open["security"] = []any{} // needs no login
 	}
 	rest["components"], rest["paths"] = whole.Components, whole.Paths

@@ -234,8 +234,7 @@ func (m MatchInput) match() (control.Match, error) {
 	case m.IfNoneMatch == "*":
 		return control.Match{Absent: true}, nil
 	}
-	// A proxy that compresses makes the ETag weak; it still names the same state.
-	return control.Match{ETag: strings.TrimPrefix(m.IfMatch, "W/")}, nil
+	return control.Match{ETag: m.IfMatch}, nil
 }
 
 // segment is a name as one segment of a URL.

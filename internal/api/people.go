@@ -13,6 +13,9 @@ import (
 func (a *API) peopleOperations() {
 	get, post, remove := http.MethodGet, http.MethodPost, http.MethodDelete
 	handle(a, operation(post, "/login", "log-in", tagPeople, "Begin a session with name and password; needs no login"), a.login)
+	redeem := operation(post, "/login/handover", "redeem-handover", tagPeople, "Begin a session with the handover of an apply that moved the API; needs no login")
+	redeem.Security = []map[string][]string{{}} // nothing is asked for
+	handle(a, redeem, a.redeem)
 	handle(a, operation(post, "/logout", "log-out", tagPeople, "End the session that the request comes with"),
 		func(_ context.Context, c control.Caller, _ *nothing) (*nothing, error) {
 			return &nothing{}, a.control.Logout(c)
@@ -50,11 +53,29 @@ func (a *API) login(ctx context.Context, c control.Caller, in *loginInput) (*val
 	if err != nil {
 		return nil, err
 	}
+	return a.begun(session), nil
+}
+
+func (a *API) begun(session auth.Session) *value[LoginAnswer] {
 	account, _ := a.auth.Account(session.Account)
-	return valueOf(LoginAnswer{
+	return &value[LoginAnswer]{LoginAnswer{
 		Token: session.Token, Account: session.Account, Role: account.Role, MustChangePassword: session.MustChange,
 		Ends: session.Ends.In(a.control.Location()),
-	}, nil)
+	}}
+}
+
+type handoverInput struct {
+	Body struct {
+		Handover string `json:"handover" maxLength:"256" doc:"The secret; it works once, within an hour."`
+	}
+}
+
+func (a *API) redeem(ctx context.Context, c control.Caller, in *handoverInput) (*value[LoginAnswer], error) {
+	session, err := a.control.Redeem(ctx, c.Via, in.Body.Handover, requestOf(ctx).from)
+	if err != nil {
+		return nil, err
+	}
+	return a.begun(session), nil
 }
 
 // Identity is who is asking.

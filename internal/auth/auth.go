@@ -8,11 +8,11 @@
 //	document ──SetAccounts──► accounts ─┐
 //	                                    ├─► Identity ──May──► yes or a reason
 //	state ──► password hashes, tokens ──┘
-//	memory ─► sessions, counts of failed logins
+//	memory ─► sessions, handovers, counts of failed logins
 //
 // It promises that no password, token or session secret is written anywhere or
-// told in an event: passwords are kept as argon2id hashes, tokens and sessions as
-// SHA-256 of 256 random bits. A change that could not be saved has not happened.
+// told in an event: passwords are kept as argon2id hashes, tokens, sessions and
+// handovers as SHA-256 of 256 random bits. A change that could not be saved has not happened.
 // Each use of a session or token looks its account up again, so that a new role,
 // a disabled account or a new password counts at once. Every table is bounded and
 // counts what it refused.
@@ -99,11 +99,12 @@ type Auth struct {
 	// only reads, VerifyToken alone waits for it, once an hour for each token.
 	write sync.Mutex
 
-	mu       sync.Mutex
-	accounts map[string]Account   // the document's
-	durable  *state               // never changed in place, only replaced
-	sessions map[digest]*session  // by the hash of the secret
-	noted    map[digest]time.Time // when a token's use was last written down
+	mu        sync.Mutex
+	accounts  map[string]Account   // the document's
+	durable   *state               // never changed in place, only replaced
+	sessions  map[digest]*session  // by the hash of the secret
+	handovers map[digest]handover  // by the hash of the secret
+	noted     map[digest]time.Time // when a token's use was last written down
 }
 
 // New reads the durable state. It fails when there is a state that cannot be
@@ -118,14 +119,15 @@ func New(options Options) (*Auth, error) {
 	}
 	counts := new(counts)
 	return &Auth{
-		options:  options,
-		guard:    newGuard(counts),
-		hasher:   newHasher(currentCost),
-		checks:   newChecks(),
-		counts:   counts,
-		durable:  durable,
-		sessions: make(map[digest]*session),
-		noted:    make(map[digest]time.Time),
+		options:   options,
+		guard:     newGuard(counts),
+		hasher:    newHasher(currentCost),
+		checks:    newChecks(),
+		counts:    counts,
+		durable:   durable,
+		sessions:  make(map[digest]*session),
+		handovers: make(map[digest]handover),
+		noted:     make(map[digest]time.Time),
 	}, nil
 }
 
@@ -234,6 +236,7 @@ func (a *Auth) change(edit func(*state) (bool, error), swapped func()) error {
 	if swapped != nil {
 		swapped()
 	}
+	a.sweepHandovers(time.Now())
 	return nil
 }
 

@@ -26,7 +26,7 @@ const (
 type Session struct {
 	// ID names the session; it is no secret.
 	ID string
-	// Token is the secret that proves the session. Only Login fills it.
+	// Token is the secret that proves the session. Only Login and Redeem fill it.
 	Token string `json:"-"`
 	// Account is the name of the account.
 	Account string
@@ -169,7 +169,8 @@ func (a *Auth) revoke(reason text.Msg, which func(*session) bool) int {
 	return count
 }
 
-// endSessions ends sessions under mu and returns one event per account.
+// endSessions ends sessions, and the handovers that were made from them, under mu
+// and returns one event per account.
 func (a *Auth) endSessions(reason text.Msg, which func(*session) bool) []event.Event {
 	ids := make(map[string][]string)
 	for key, s := range a.sessions {
@@ -178,6 +179,7 @@ func (a *Auth) endSessions(reason text.Msg, which func(*session) bool) []event.E
 			ids[s.account] = append(ids[s.account], s.id)
 		}
 	}
+	maps.DeleteFunc(a.handovers, func(_ digest, h handover) bool { return slices.Contains(ids[h.proof.account], h.session) })
 	var events []event.Event
 	for _, account := range slices.Sorted(maps.Keys(ids)) {
 		slices.Sort(ids[account])

@@ -8,6 +8,7 @@ type counts struct {
 	refusedEarly, refusedBlocked, refusedBusy atomic.Uint64
 	blocks, sourcesEvicted, sessionsEvicted   atomic.Uint64
 	tokenFailures, saveFailures               atomic.Uint64
+	handoversEvicted                          atomic.Uint64
 }
 
 // Stats are numbers about the room. Counters count since the start of the process.
@@ -21,15 +22,16 @@ type Stats struct {
 	RefusedEarly, RefusedBlocked, RefusedBusy uint64
 	// Blocks counts blocks of sources.
 	Blocks uint64
-	// SourcesEvicted and SessionsEvicted count what full tables gave up.
-	SourcesEvicted, SessionsEvicted uint64
+	// SourcesEvicted, SessionsEvicted and HandoversEvicted count what full tables gave
+	// up.
+	SourcesEvicted, SessionsEvicted, HandoversEvicted uint64
 	// TokenFailures counts tokens that were refused.
 	TokenFailures uint64
 	// SaveFailures counts changes that could not be saved.
 	SaveFailures uint64
 
-	// Sources, Sessions and Tokens are how many there are now.
-	Sources, Sessions, Tokens int
+	// Sources, Sessions, Handovers and Tokens are how many there are now.
+	Sources, Sessions, Handovers, Tokens int
 }
 
 // Stats returns the numbers of this moment.
@@ -39,13 +41,13 @@ func (a *Auth) Stats() Stats {
 		Logins: c.logins.Load(), Failures: c.failures.Load(), Remembered: c.remembered.Load(),
 		RefusedEarly: c.refusedEarly.Load(), RefusedBlocked: c.refusedBlocked.Load(), RefusedBusy: c.refusedBusy.Load(),
 		Blocks: c.blocks.Load(), SourcesEvicted: c.sourcesEvicted.Load(), SessionsEvicted: c.sessionsEvicted.Load(),
-		TokenFailures: c.tokenFailures.Load(), SaveFailures: c.saveFailures.Load(),
+		TokenFailures: c.tokenFailures.Load(), SaveFailures: c.saveFailures.Load(), HandoversEvicted: c.handoversEvicted.Load(),
 	}
 	a.guard.mu.Lock()
 	stats.Sources = len(a.guard.sources)
 	a.guard.mu.Unlock()
 	a.mu.Lock()
-	stats.Sessions, stats.Tokens = len(a.sessions), len(a.durable.tokens)
+	stats.Sessions, stats.Handovers, stats.Tokens = len(a.sessions), len(a.handovers), len(a.durable.tokens)
 	a.mu.Unlock()
 	return stats
 }

@@ -44,6 +44,16 @@ func (c *Control) Login(ctx context.Context, via, name, password string, from ne
 	return c.o.Auth.Login(ctx, name, password, from)
 }
 
+// LoginRefused writes down that a name and password that came with a request were
+// wrong. Attempts that the login protection turns away unseen are only counted.
+func (c *Control) LoginRefused(via, name string, from netip.Addr, err error) {
+	if AsFault(err).Kind != Unauthenticated {
+		return
+	}
+	record := c.begin(Caller{Identity: auth.Identity{Account: c.knownName(name)}, From: sourceName(from), Via: via}, "login", "")
+	record.end(err)
+}
+
 // knownName keeps what was typed into the wrong field out of the records.
 func (c *Control) knownName(name string) string {
 	if _, known := c.o.Auth.Account(name); known {

@@ -2,11 +2,14 @@ package control
 
 import (
 	"encoding/json"
+	"errors"
 	"strings"
 	"time"
 
+	"sluis/internal/apply"
 	"sluis/internal/auth"
 	"sluis/internal/config"
+	"sluis/internal/store"
 	"sluis/internal/text"
 )
 
@@ -20,7 +23,8 @@ type AuditRecord struct {
 	Action   string    `json:"action"`
 	Object   string    `json:"object,omitempty"`
 	Revision int       `json:"revision,omitempty"`
-	// Changes are the objects that were changed, "changed frontends[shop]".
+	// Changes are the places that were changed, with what stood and stands there:
+	// "changed system.hostname: sluis -> lb1". Secrets are not shown.
 	Changes []string `json:"changes,omitempty"`
 	// Result is "ok" or the fault's kind.
 	Result string `json:"result"`
@@ -66,12 +70,53 @@ func (r *record) end(err error) {
 func summaries(changes []config.Change) []string {
 	var list []string
 	for _, change := range changes {
-		if len(list) == maxAuditChanges {
-			return append(list, "…")
+		for _, line := range summary(change) {
+			if len(list) == maxAuditChanges {
+				return append(list, "…")
+			}
+			list = append(list, line)
 		}
-		list = append(list, string(change.Action)+" "+change.Path)
 	}
 	return list
+}
+
+// maxAuditValue bounds how much of a value a record holds, in bytes.
+const maxAuditValue = 120
+
+// summary says a change place by place; an object that came or went is one place.
+func summary(change config.Change) []string {
+	if change.Action != config.Changed {
+		return []string{string(change.Action) + " " + change.Path}
+	}
+	var lines []string
+	for _, f := range change.Fields {
+		line := string(f.Action) + " " + f.Path
+		if f.Action == config.Changed {
+			line += ": " + short(f.From) + " -> " + short(f.To)
+		}
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+func short(value string) string {
+	if len(value) <= maxAuditValue {
+		return value
+	}
+	return strings.ToValidUTF8(value[:maxAuditValue], "") + "…"
+}
+
+// AuditReturned writes down that a revision was given up, which no caller asks for
+// when its time is over.
+func AuditReturned(s *store.Store, zone *time.Location, e apply.RevisionReturned) error {
+	line, err := json.Marshal(AuditRecord{
+		Time: time.Now().In(zone).Truncate(time.Millisecond), Who: "sluis", From: "local", Via: "engine", Action: "revision.returned",
+		Revision: e.Revision, Result: "ok", Reason: e.Reason.String(),
+	})
+	if err != nil {
+		return err
+	}
+	return s.AppendAudit(line)
 }
 
 // Audit lists audit records, newest first, and the cursor of the rest.
@@ -83,6 +128,9 @@ func (c *Control) Audit(caller Caller, page Page) ([]AuditRecord, string, error)
 	lines, next, err := c.o.Store.ReadAudit(page.limit(), page.Cursor, func(line []byte) bool {
 		return query == "" || strings.Contains(strings.ToLower(string(line)), query)
 	})
+	if errors.Is(err, store.ErrBadCursor) {
+		return nil, "", fault(Invalid, text.M("{cursor} is no cursor of this list", "cursor", page.Cursor))
+	}
 	if err != nil {
 		return nil, "", err
 	}

@@ -65,24 +65,43 @@ type View struct {
 	Changes  []Change
 }
 
-func (c *Control) loadCandidate() error {
-	document, marks, ok, err := c.o.Store.Candidate()
-	if err != nil {
-		return fmt.Errorf("load candidate: %w", err)
-	}
+// loadCandidate goes on with the candidate of before the start. One that can't be
+// read must not keep what runs from running: it is set aside, and the candidate
+// begins anew.
+func (c *Control) loadCandidate() {
 	c.candidate = candidate{document: config.Clone(c.running()), marks: map[string]Mark{}}
-	if !ok {
-		return nil
+	doc, marks, err := c.readCandidate()
+	if err == nil {
+		if doc != nil {
+			c.candidate = candidate{document: doc, marks: marks}
+		}
+		return
+	}
+	reason := AsFault(err).Message
+	path, err := c.o.Store.SetCandidateAside()
+	if err != nil {
+		path = c.o.Store.Dir()
+	}
+	note := text.M("changes that were not applied yet could not be read and were set aside in {path}: {reason}", "path", path, "reason", reason)
+	c.notes = append(c.notes, note)
+	c.o.Events.Publish(Trouble{What: text.M("the candidate begins anew"), Reason: note})
+}
+
+// readCandidate is the candidate that the store keeps; nil where it keeps none.
+func (c *Control) readCandidate() (*config.Document, map[string]Mark, error) {
+	document, encoded, ok, err := c.o.Store.Candidate()
+	if err != nil || !ok {
+		return nil, nil, err
 	}
 	doc, problems := config.Decode(document)
 	if problems.HasErrors() {
-		return fmt.Errorf("load candidate: %w", problems)
+		return nil, nil, &Fault{Kind: Storage, Message: text.M("{problem}", "problem", problems[0].String())}
 	}
-	if err := json.Unmarshal(marks, &c.candidate.marks); err != nil {
-		return fmt.Errorf("load candidate's marks: %w", err)
+	marks := map[string]Mark{}
+	if err := json.Unmarshal(encoded, &marks); err != nil {
+		return nil, nil, fmt.Errorf("load candidate's marks: %w", err)
 	}
-	c.candidate.document = doc
-	return nil
+	return doc, marks, nil
 }
 
 // Candidate is the shared candidate with what it would change.
@@ -233,7 +252,7 @@ func (c *Control) editTo(caller Caller, action, path, after string, match Match,
 	if err := c.mayEdit(caller); err != nil {
 		return Object{}, err
 	}
-	object, next, read, err := c.save(caller, action, path, after, match, change)
+	object, next, read, err := c.save(caller, action, path, after, match, change, &record)
 	if err != nil || object.ETag == "" { // deleted
 		return object, err
 	}
@@ -242,7 +261,7 @@ func (c *Control) editTo(caller Caller, action, path, after string, match Match,
 }
 
 // save makes an edit the candidate. The problems are those of reading it.
-func (c *Control) save(caller Caller, action, path, after string, match Match, change func(*config.Document) (*config.Document, config.Problems)) (Object, *config.Document, config.Problems, error) {
+func (c *Control) save(caller Caller, action, path, after string, match Match, change func(*config.Document) (*config.Document, config.Problems), record *record) (Object, *config.Document, config.Problems, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.matchLocked(path, match); err != nil {
@@ -255,6 +274,7 @@ func (c *Control) save(caller Caller, action, path, after string, match Match, c
 	if problems := c.takeSecrets(next); problems.HasErrors() {
 		return Object{}, nil, nil, &Fault{Kind: Invalid, Message: text.M("this can't be saved"), Problems: problems}
 	}
+	record.Changes = summaries(config.Diff(c.candidate.document, next))
 	if err := c.saveLocked(caller, next); err != nil {
 		return Object{}, nil, nil, err
 	}
@@ -373,21 +393,32 @@ func (c *Control) saveLocked(caller Caller, next *config.Document) error {
 
 // Discard takes back what the candidate would change: all of it, or one object.
 // The object's path is that of a Change.
-func (c *Control) Discard(caller Caller, path string) (err error) {
+// match is that of the whole candidate: what others have changed isn't thrown away
+// unseen.
+func (c *Control) Discard(caller Caller, path string, match Match) (err error) {
 	record := c.begin(caller, "candidate.discard", path)
 	defer func() { record.end(err) }()
+	return c.takeIn(caller, c.running(), path, match, &record)
+}
+
+// takeIn makes another document, or one object of it, the candidate.
+func (c *Control) takeIn(caller Caller, from *config.Document, path string, match Match, record *record) error {
 	if err := c.mayEdit(caller); err != nil {
 		return err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if path == "" {
-		return c.saveLocked(caller, config.Clone(c.running()))
-	}
-	next, err := takeObject(c.candidate.document, c.running(), path)
-	if err != nil {
+	if err := c.matchLocked("", match); err != nil {
 		return err
 	}
+	next := config.Clone(from)
+	if path != "" {
+		var err error
+		if next, err = takeObject(c.candidate.document, from, path); err != nil {
+			return err
+		}
+	}
+	record.Changes = summaries(config.Diff(c.candidate.document, next))
 	return c.saveLocked(caller, next)
 }
 

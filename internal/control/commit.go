@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -39,6 +40,12 @@ type Applied struct {
 	Changes []config.Change `json:"changes"`
 	// Problems are warnings and hints.
 	Problems config.Problems `json:"problems"`
+	// URLs are where GUI and API answer now, where that is another address than
+	// before.
+	URLs []string `json:"urls,omitempty"`
+	// Handover is good for one login at the new address, for callers whose session
+	// doesn't come along; empty where nothing moved or the caller has a token.
+	Handover string `json:"handover,omitempty"`
 }
 
 // Impact is what an apply of the candidate would change and end.
@@ -56,14 +63,21 @@ func (c *Control) Check(ctx context.Context, caller Caller) (config.Problems, er
 	if err := caller.May(auth.Action{Kind: auth.View}); err != nil {
 		return nil, err
 	}
-	problems, _, err := c.check(ctx, c.snapshot())
-	return problems, err
+	doc := c.snapshot()
+	problems, _, err := c.check(ctx, doc)
+	return sorted(append(problems, c.lockOut(caller, doc, config.Warning)...)), err
 }
 
 // CheckDocument says the same of a document that is given and not kept.
 func (c *Control) CheckDocument(ctx context.Context, caller Caller, data []byte) (config.Problems, error) {
 	if err := caller.May(auth.Action{Kind: auth.Configure}); err != nil {
 		return nil, err
+	}
+	select {
+	case c.checks <- struct{}{}:
+		defer func() { <-c.checks }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	doc, problems := config.Decode(data)
 	if problems.HasErrors() {
@@ -138,14 +152,20 @@ func (c *Control) apply(ctx context.Context, caller Caller, doc *config.Document
 	if len(changes) == 0 {
 		return Applied{}, fault(Conflict, text.M("nothing has changed, so there is nothing to apply"))
 	}
+	severity := config.Warning
+	if request.ConfirmWithin == 0 {
+		severity = config.Error
+	}
 	problems := append(config.Validate(doc), c.missingSecrets(doc)...)
+	problems = append(problems, c.lockOut(caller, doc, severity)...)
 	if problems.HasErrors() {
 		all, _, err := c.check(ctx, doc) // so that everything is said at once
 		if err != nil {
 			return Applied{}, err
 		}
-		return Applied{}, refused(all)
+		return Applied{}, refused(append(all, c.lockOut(caller, doc, severity)...))
 	}
+	before := c.adminURLs()
 	result, err := c.o.Engine.Apply(ctx, apply.Request{
 		Document: doc, Author: caller.Who(), From: caller.From, Comment: request.Comment, ConfirmWithin: request.ConfirmWithin,
 	})
@@ -157,10 +177,36 @@ func (c *Control) apply(ctx context.Context, caller Caller, doc *config.Document
 		return Applied{}, err
 	}
 	record.Revision = result.Revision
+	applied := Applied{Revision: result.Revision, Deadline: c.inZone(result.Deadline), Changes: changes, Problems: problems}
+	if after := c.adminURLs(); !slices.Equal(before, after) {
+		applied.URLs = after
+		applied.Handover, _ = c.Handover(caller) // without one the caller logs in again
+	}
 	if result.Deadline.IsZero() {
 		c.settle()
 	}
-	return Applied{Revision: result.Revision, Deadline: c.inZone(result.Deadline), Changes: changes, Problems: problems}, nil
+	return applied, nil
+}
+
+func (c *Control) adminURLs() []string {
+	if c.o.AdminURLs == nil {
+		return nil
+	}
+	return c.o.AdminURLs()
+}
+
+// lockOut says that the caller would not get in any more. With a time to confirm
+// that is a warning, since everything comes back; without, an error.
+func (c *Control) lockOut(caller Caller, doc *config.Document, severity config.Severity) config.Problems {
+	from, err := netip.ParseAddr(caller.From)
+	if err != nil || c.o.Admits == nil || c.o.Admits(doc, from) {
+		return nil
+	}
+	return config.Problems{{
+		Path: "system.admin.sources", Severity: severity,
+		Message: text.M("you come from {address}, which would not get in any more", "address", from),
+		Hint:    text.M("add it, or apply with a time to confirm: without your confirmation everything comes back"),
+	}}
 }
 
 func refused(problems config.Problems) *Fault {

@@ -22,6 +22,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -48,6 +49,11 @@ type Options struct {
 	// ReadOnly says why the candidate can't be edited, where the configuration comes
 	// from a file; zero = it can be edited.
 	ReadOnly text.Msg
+	// Admits tells whether somebody at an address gets past the document's management
+	// sources; nil = everybody does.
+	Admits func(*config.Document, netip.Addr) bool
+	// AdminURLs are where the API answers now; nil = nowhere.
+	AdminURLs func() []string
 	// Root tells who does what needs root; nil = nobody.
 	Root func(context.Context) Root
 	// Version is the program's version.
@@ -65,6 +71,11 @@ type Control struct {
 	// an apply. Lock order: the engine's turn, then mu, then the store's own locks.
 	mu        sync.Mutex
 	candidate candidate
+	// notes are what was found amiss at the start; immutable after New.
+	notes []text.Msg
+	// checks lets two documents that aren't kept be checked at a time: each takes as
+	// much memory and time as its sender likes, within the limits of a document.
+	checks chan struct{}
 	// flying are documents on their way to an apply, with how often each is.
 	flying map[*config.Document]int
 }
@@ -95,15 +106,13 @@ func Local() auth.Identity {
 }
 
 // New opens the door. The engine has booted: there is a running document.
-func New(o Options) (*Control, error) {
-	c := &Control{o: o, started: time.Now(), flying: map[*config.Document]int{}}
-	if err := c.loadCandidate(); err != nil {
-		return nil, err
-	}
+func New(o Options) *Control {
+	c := &Control{o: o, started: time.Now(), flying: map[*config.Document]int{}, checks: make(chan struct{}, 2)}
+	c.loadCandidate()
 	if o.Engine.Status().Pending == nil {
 		c.settle() // the process may have ended between an apply and this
 	}
-	return c, nil
+	return c
 }
 
 // Events are the facts that have happened, for streams.

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"io/fs"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -70,14 +72,17 @@ func newBox(t *testing.T) *box {
 	b.auth = credentials
 	b.engine = apply.New(apply.Options{Subsystems: []apply.Subsystem{b.recorder}, Store: b.store, Publish: publish})
 	must(t, b.engine.Boot(context.Background()))
-	b.Control, err = control.New(control.Options{
+	b.Control = control.New(control.Options{
 		Store: b.store, Engine: b.engine, Auth: credentials, Events: b.events, Version: "test",
 		Runtime: func(_ context.Context, a control.RuntimeAction) error {
 			b.acted = append(b.acted, a)
 			return nil
 		},
+		Admits: func(doc *config.Document, from netip.Addr) bool {
+			sources, _ := config.Networks(doc, doc.System.Admin.Sources)
+			return len(sources) == 0 || slices.ContainsFunc(sources, func(p netip.Prefix) bool { return p.Contains(from) })
+		},
 	})
-	must(t, err)
 	t.Cleanup(func() {
 		b.engine.Close()
 		b.events.Close()
@@ -126,6 +131,9 @@ func kindOf(err error) control.Kind {
 	}
 	return control.AsFault(err).Kind
 }
+
+// whatever matches any state of what is written.
+var whatever = control.Match{ETag: "*"}
 
 const shopBackend = `{servers: [{name: web1, address: 192.0.2.10}]}`
 
@@ -243,18 +251,18 @@ func TestConfirmRollbackRestore(t *testing.T) {
 	}
 	must(t, b.Confirm(ctx, b.admin("ann")))
 
-	must(t, b.Restore(ann, 2, "backends[shop]"))
+	must(t, b.Restore(ann, 2, "backends[shop]", whatever))
 	b.apply()
 	doc := b.engine.Status().RunningDocument
 	if doc.Backends[0].Retries != 3 || doc.Backends[1].Retries != 9 {
 		t.Errorf("restoring one object gave retries %d and %d, want 3 and 9", doc.Backends[0].Retries, doc.Backends[1].Retries)
 	}
-	must(t, b.Restore(ann, 1, ""))
+	must(t, b.Restore(ann, 1, "", whatever))
 	b.apply()
 	if n := len(b.engine.Status().RunningDocument.Backends); n != 0 {
 		t.Errorf("restoring the first revision left %d backends", n)
 	}
-	if err := b.Restore(ann, 999, ""); kindOf(err) != control.NotFound {
+	if err := b.Restore(ann, 999, "", whatever); kindOf(err) != control.NotFound {
 		t.Errorf("restoring a revision that isn't there: %v", err)
 	}
 }
@@ -267,7 +275,7 @@ func TestRestoreKeepsItsPlaceAmongRules(t *testing.T) {
 	b.apply()
 	must(t, b.Delete(b.admin("ann"), "firewall.rules[second]", control.Match{ETag: "*"}))
 	b.apply()
-	must(t, b.Restore(b.admin("ann"), 2, "firewall.rules[second]"))
+	must(t, b.Restore(b.admin("ann"), 2, "firewall.rules[second]", whatever))
 	view, err := b.Candidate(b.admin("ann"))
 	must(t, err)
 	if diff := cmp.Diff([]string{"first", "second", "third"}, config.Names(view.Document, "firewall.rules")); diff != "" {
@@ -279,13 +287,13 @@ func TestDiscardOneObject(t *testing.T) {
 	b := newBox(t)
 	b.put("backends[shop]", shopBackend)
 	b.put("backends[news]", shopBackend)
-	must(t, b.Discard(b.admin("ann"), "backends[shop]"))
+	must(t, b.Discard(b.admin("ann"), "backends[shop]", whatever))
 	view, err := b.Candidate(b.admin("ann"))
 	must(t, err)
 	if diff := cmp.Diff([]string{"news"}, config.Names(view.Document, "backends")); diff != "" {
 		t.Errorf("backends after discarding one (-want +got):\n%s", diff)
 	}
-	must(t, b.Discard(b.admin("ann"), ""))
+	must(t, b.Discard(b.admin("ann"), "", whatever))
 	if _, err := b.Apply(context.Background(), b.admin("ann"), control.ApplyRequest{}); kindOf(err) != control.Conflict {
 		t.Errorf("applying nothing: %v", err)
 	}
@@ -463,6 +471,12 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || next != "" {
 		t.Errorf("audit (-want +got), next %q:\n%s", next, diff)
 	}
+	b.put("backends[shop].retries", "7")
+	edits, _, err := b.Audit(ann, control.Page{Limit: 1})
+	must(t, err)
+	if diff := cmp.Diff([]string{"changed backends[shop].retries: 3 -> 7"}, edits[0].Changes); diff != "" {
+		t.Errorf("the edit's record:\n%s", diff)
+	}
 	if diff := cmp.Diff([]string{"added backends[shop]"}, records[3].Changes); diff != "" || records[3].Revision != 2 {
 		t.Errorf("the apply's record (revision %d):\n%s", records[3].Revision, diff)
 	}
@@ -507,8 +521,7 @@ func TestCandidateSurvivesARestart(t *testing.T) {
 	b.put("backends[shop]", shopBackend)
 	view, err := b.Candidate(b.admin("ann"))
 	must(t, err)
-	again, err := control.New(control.Options{Store: b.store, Engine: b.engine, Auth: b.auth, Events: b.events})
-	must(t, err)
+	again := control.New(control.Options{Store: b.store, Engine: b.engine, Auth: b.auth, Events: b.events})
 	later, err := again.Candidate(b.admin("ann"))
 	must(t, err)
 	if diff := cmp.Diff(view.Changes, later.Changes); diff != "" || view.ETag != later.ETag {
@@ -535,11 +548,69 @@ func TestPruneKeepsWhatIsNamed(t *testing.T) {
 	if got := count(); got != 2 {
 		t.Errorf("%d secrets are kept after an apply, want those of the two revisions", got)
 	}
-	must(t, b.Restore(b.admin("ann"), 2, ""))
+	must(t, b.Restore(b.admin("ann"), 2, "", whatever))
 	b.apply()
 	ref, _ := b.engine.Status().RunningDocument.System.OutgoingProxy.Password.Reference()
 	if value, err := b.store.Secret(ref); err != nil || string(value) != "first" {
 		t.Errorf("the restored revision's secret is %q, %v", value, err)
+	}
+}
+
+// TestNobodyShutsThemselvesOut: what shuts the caller out needs a time to confirm.
+func TestNobodyShutsThemselvesOut(t *testing.T) {
+	b := newBox(t)
+	b.put("system.admin.sources", "[203.0.113.0/24]")
+	ctx, ann := context.Background(), b.admin("ann") // from 198.51.100.7
+	_, err := b.Apply(ctx, ann, control.ApplyRequest{})
+	f := control.AsFault(err)
+	if f.Kind != control.Refused || f.Problems.Errors()[0].Path != "system.admin.sources" {
+		t.Errorf("an apply that shuts its caller out: %+v", f)
+	}
+	problems, err := b.Check(ctx, ann)
+	must(t, err)
+	if problems.HasErrors() || !strings.Contains(problems.Error(), "198.51.100.7") {
+		t.Errorf("check says %v, want a warning that names the caller's address", problems)
+	}
+	if _, err := b.Apply(ctx, ann, control.ApplyRequest{ConfirmWithin: control.MinConfirm}); err != nil {
+		t.Errorf("with a time to confirm: %v", err)
+	}
+	local := ann
+	local.From = "local"
+	must(t, b.Rollback(ctx, ann))
+	if _, err := b.Apply(ctx, local, control.ApplyRequest{}); err != nil {
+		t.Errorf("from the machine itself: %v", err)
+	}
+}
+
+// TestDamagedCandidateIsSetAside: it must not keep what runs from running.
+func TestDamagedCandidateIsSetAside(t *testing.T) {
+	b := newBox(t)
+	b.put("backends[shop]", shopBackend)
+	file := filepath.Join(b.dir, "candidate.yaml")
+	must(t, os.WriteFile(file, []byte("nonsense"), 0o600))
+	again := control.New(control.Options{Store: b.store, Engine: b.engine, Auth: b.auth, Events: b.events})
+	view, err := again.Candidate(b.admin("ann"))
+	must(t, err)
+	status, err := again.Status(context.Background(), b.admin("ann"))
+	must(t, err)
+	if len(view.Changes) != 0 || len(status.Notes) != 1 || !strings.Contains(status.Notes[0].String(), "candidate.damaged.yaml") {
+		t.Errorf("after a damaged candidate: changes %v, notes %v", view.Changes, status.Notes)
+	}
+	if data, err := os.ReadFile(filepath.Join(b.dir, "candidate.damaged.yaml")); err != nil || string(data) != "nonsense" {
+		t.Errorf("what was set aside: %q, %v", data, err)
+	}
+}
+
+func TestDiscardNeedsTheCandidateThatWasSeen(t *testing.T) {
+	b := newBox(t)
+	view, err := b.Candidate(b.admin("ann"))
+	must(t, err)
+	b.put("backends[shop]", shopBackend) // somebody else, meanwhile
+	if err := b.Discard(b.admin("bob"), "", control.Match{ETag: view.ETag}); kindOf(err) != control.Changed {
+		t.Errorf("discarding what bob hasn't seen: %v", err)
+	}
+	if err := b.Restore(b.admin("bob"), 1, "", control.Match{}); kindOf(err) != control.MatchRequired {
+		t.Errorf("restoring without saying over what: %v", err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package control
 
 import (
+	"errors"
 	"strconv"
 	"strings"
 
@@ -96,6 +97,9 @@ func (c *Control) Revision(caller Caller, number int) (Revision, *config.Documen
 
 func (c *Control) readRevision(number int) (store.Revision, *config.Document, error) {
 	meta, data, err := c.o.Store.Revision(number)
+	if errors.Is(err, store.ErrNotFound) {
+		return store.Revision{}, nil, fault(NotFound, text.M("there is no revision {number}, or it isn't kept any more", "number", number))
+	}
 	if err != nil {
 		return store.Revision{}, nil, err
 	}
@@ -159,7 +163,8 @@ func (c *Control) named(name string) (*config.Document, error) {
 
 // Restore makes a revision, or one object of it, the candidate. It takes effect by
 // Apply, like every change.
-func (c *Control) Restore(caller Caller, number int, path string) (err error) {
+// match is that of the whole candidate, as for Discard.
+func (c *Control) Restore(caller Caller, number int, path string, match Match) (err error) {
 	record := c.begin(caller, "restore", path)
 	record.Revision = number
 	defer func() { record.end(err) }()
@@ -170,14 +175,7 @@ func (c *Control) Restore(caller Caller, number int, path string) (err error) {
 	if err != nil {
 		return err
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if path != "" {
-		if doc, err = takeObject(c.candidate.document, doc, path); err != nil {
-			return err
-		}
-	}
-	return c.saveLocked(caller, doc)
+	return c.takeIn(caller, doc, path, match, &record)
 }
 
 // Pin keeps a revision from being removed, or lets it go again.

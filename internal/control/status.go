@@ -98,6 +98,6 @@ func (c *Control) Status(ctx context.Context, caller Caller) (Status, error) {
 		ReadOnly:      c.o.ReadOnly,
 		Root:          root,
 		Storage:       Usage{Directory: c.o.Store.Dir(), Bytes: bytes, Revisions: revisions},
-		Notes:         append([]text.Msg{}, c.o.Store.Notes()...),
+		Notes:         append(append([]text.Msg{}, c.o.Store.Notes()...), c.notes...),
 	}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 )
 
 // candidateHeader stands in front of the candidate, the document that
@@ -18,6 +19,7 @@ type candidateHeader struct {
 const (
 	candidateKind = "candidate"
 	candidateFile = "candidate.yaml"
+	asideFile     = "candidate.damaged.yaml"
 )
 
 // SaveCandidate replaces the candidate and its edit marks, in one step. The marks
@@ -59,6 +61,19 @@ func (s *Store) Candidate() (document, marks []byte, ok bool, err error) {
 		marks = header.Marks
 	}
 	return document, marks, true, nil
+}
+
+// SetCandidateAside moves a candidate that is of no use out of the way, for people
+// to look at, in the place of one that was set aside before. It returns the file's
+// path.
+func (s *Store) SetCandidateAside() (string, error) {
+	err := s.change("set the candidate aside", func() error {
+		if err := s.disk.rename(candidateFile, asideFile); err != nil {
+			return err
+		}
+		return s.disk.syncDir(".")
+	})
+	return filepath.Join(s.dir, asideFile), err
 }
 
 // DropCandidate removes the candidate and its marks; there may be none.
