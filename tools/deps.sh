@@ -14,7 +14,8 @@ cd "$(dirname "$0")/.."
 # A program's name, or the path of a file, and its Debian package.
 programs="
 openssl                              openssl
-ip                                   iproute2
+mount                                mount
+nsenter                              util-linux
 gcc                                  gcc
 /usr/include/stdio.h                 libc6-dev
 /etc/ssl/certs/ca-certificates.crt   ca-certificates
