@@ -38,8 +38,12 @@ type record struct {
 	control *Control
 }
 
-// maxAuditChanges bounds how many changes a record names.
-const maxAuditChanges = 200
+// Bounds of the changes that a record names: how many, and their bytes. A line of
+// the audit log holds 64 KiB, in which a character may take six.
+const (
+	maxAuditChanges = 200
+	maxAuditSize    = 8 << 10
+)
 
 func (c *Control) begin(caller Caller, action, object string) record {
 	return record{control: c, AuditRecord: AuditRecord{
@@ -69,9 +73,10 @@ func (r *record) end(err error) {
 
 func summaries(changes []config.Change) []string {
 	var list []string
+	size := 0
 	for _, change := range changes {
 		for _, line := range summary(change) {
-			if len(list) == maxAuditChanges {
+			if size += len(line); len(list) == maxAuditChanges || size > maxAuditSize {
 				return append(list, "…")
 			}
 			list = append(list, line)

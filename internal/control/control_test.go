@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"net/netip"
 	"os"
@@ -484,6 +485,22 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	must(t, err)
 	if len(found) != 1 {
 		t.Errorf("a search found %d records, want 1", len(found))
+	}
+}
+
+func TestRecordsOfLargeChangesAreBounded(t *testing.T) {
+	b := newBox(t)
+	var entries []string
+	for i := range 3000 {
+		entries = append(entries, fmt.Sprintf("2001:db8::%x", i))
+	}
+	b.put("aliases[many]", "{type: network}")
+	b.put("aliases[many].entries", "["+strings.Join(entries, ", ")+"]")
+	b.put("system.admin.login_banner", `"`+strings.Repeat(`\n`, 4000)+`"`)
+	records, _, err := b.Audit(b.admin("ann"), control.Page{})
+	must(t, err)
+	if len(records) != 3 || records[1].Changes[len(records[1].Changes)-1] != "…" {
+		t.Errorf("%d records, want all three, with the rest of many changes left out: %v", len(records), records)
 	}
 }
 
