@@ -160,7 +160,7 @@ func TestKilledProcessKeepsWhatWasApplied(t *testing.T) {
 			t.Fatal(err)
 		}
 		if i%2 == 1 {
-			if _, err := c.Apply(ctx, control.MinConfirm, "", ""); err != nil {
+			if _, err := c.Apply(ctx, control.MaxConfirm, "", ""); err != nil {
 				t.Fatal(err)
 			}
 		}
