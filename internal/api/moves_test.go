@@ -1,15 +1,14 @@
 package api
 
 import (
-	"bufio"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -20,14 +19,16 @@ import (
 func TestChangeSaysWhereItMoves(t *testing.T) {
 	b, port := onPort(t, nil)
 	next := freePort(t)
-	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
-	must(t, err)
-	defer func() { _ = c.Close() }()
-	_, err = io.WriteString(c, "GET / HTTP/1.1\r\n\r\n") // the answer says that it was counted
-	must(t, err)
-	_, err = bufio.NewReader(c).ReadByte()
-	must(t, err)
-	b.listener.counts.open.Store(3)
+	for range 3 {
+		c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		must(t, err)
+		defer func() { _ = c.Close() }()
+	}
+	for end := time.Now().Add(30 * time.Second); b.listener.Stats().Open != 3; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%d connections are counted, want the three that are open", b.listener.Stats().Open)
+		}
+	}
 	type told struct {
 		path                   string
 		urls                   []string
@@ -68,7 +69,6 @@ func TestChangeSaysWhereItMoves(t *testing.T) {
 			}
 		})
 	}
-	b.listener.counts.open.Store(0)
 }
 
 func TestURLsOfAChange(t *testing.T) {
