@@ -101,10 +101,10 @@ var formats = map[string]func(string) complaint{
 // shown is a value as a message quotes it: cut where it would drown the message.
 func shown(s string) string {
 	const limit = 60
-	if utf8.RuneCountInString(s) <= limit {
-		return strings.ToValidUTF8(s, "�")
+	runes := []rune(strings.ToValidUTF8(s, "�")) // which may have fewer of them than s
+	if len(runes) <= limit {
+		return string(runes)
 	}
-	runes := []rune(strings.ToValidUTF8(s, "�"))
 	return string(runes[:limit]) + "…"
 }
 
