@@ -106,6 +106,9 @@ var libraries = map[string]library{
 	"golang.org/x/crypto/x509roots/fallback": {rooms: []string{"cmd/sluis"}},
 	"golang.org/x/term":                      {rooms: []string{"cmd/sluis"}},
 
+	"github.com/prometheus/client_golang": {rooms: []string{"stats"}},
+	"github.com/prometheus/common":        {rooms: []string{"stats"}, inTests: true},
+
 	"github.com/goccy/go-yaml":                 {inTests: true},
 	"github.com/google/go-cmp":                 {inTests: true},
 	"pgregory.net/rapid":                       {inTests: true},
