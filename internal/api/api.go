@@ -24,7 +24,7 @@
 // Reading order: api.go (the way of a request), caller.go (who asks), problem.go
 // (no), operation.go and openapi.go (description), place.go (objects of the
 // document by URL), the operations (candidate.go, commit.go, history.go,
-// people.go, events.go), server.go, listener.go, access.go and unix.go (the ways
+// people.go, events.go, metrics.go), server.go, listener.go, access.go and unix.go (the ways
 // in), client.go.
 package api
 
@@ -67,6 +67,9 @@ type Options struct {
 	Control *control.Control
 	// Auth verifies credentials; what they allow is control's.
 	Auth *auth.Auth
+	// Metrics are the numbers of this moment as text, in the form that an Accept field
+	// asks for; nil = there are none.
+	Metrics func(ctx context.Context, accept string) (contentType string, body []byte, err error)
 	// Log gets internal faults with their causes; nil = nobody does.
 	Log *slog.Logger
 }
@@ -106,6 +109,7 @@ func New(o Options) *API {
 	a.historyOperations()
 	a.peopleOperations()
 	a.eventOperations()
+	a.metricsOperation(o.Metrics)
 	a.describeOperations()
 	a.describeJSON = sync.OnceValue(a.openAPI)
 	a.describeYAML = sync.OnceValue(func() []byte { return yamlOf(a.describeJSON()) })
@@ -136,9 +140,9 @@ func (a *API) ServeHTTP(rw http.ResponseWriter, r *http.Request) {
 	defer a.recoverFrom(w, r)
 	setHeaders(w.Header())
 	// The deadline of the connection's answer before would fail a 100 Continue.
-	_ = w.control.SetWriteDeadline(time.Time{}) // a writer without deadlines is a test's
-	if r.URL.Path == "/healthz" {
-		r = withPath(r, base+"/healthz")
+	_ = w.control.SetWriteDeadline(time.Time{})               // a writer without deadlines is a test's
+	if r.URL.Path == "/healthz" || r.URL.Path == "/metrics" { // where programs look for them
+		r = withPath(r, base+r.URL.Path)
 	}
 	if err := a.origin.Check(r); err != nil {
 		a.refuse(w, &control.Fault{

@@ -45,6 +45,8 @@ type box struct {
 	logged   *logBuffer
 	// fault fails the store's disk; nil = it works.
 	fault error
+	// metrics are the numbers; set by the test that reads them.
+	metrics func(context.Context, string) (string, []byte, error)
 	// client is for requests that need no connection of their own.
 	client *http.Client
 	// roots trust the listener's certificate of the start.
@@ -138,7 +140,10 @@ func start(t *testing.T, running *config.Document, address string) *box {
 		Runtime: func(context.Context, control.RuntimeAction) error { return nil },
 		Admits:  Admits, AdminURLs: b.listener.URLs,
 	})
-	b.api = New(Options{Control: b.control, Auth: b.auth, Log: log})
+	b.api = New(Options{
+		Control: b.control, Auth: b.auth, Log: log,
+		Metrics: func(ctx context.Context, accept string) (string, []byte, error) { return b.metrics(ctx, accept) },
+	})
 	door.set(b.api)
 	b.socket, err = ListenUnix(filepath.Join(dir, "s"), b.api, b.engine.Accepted, log)
 	must(t, err)
