@@ -18,6 +18,7 @@ import (
 	"sluis/internal/control"
 	"sluis/internal/event"
 	"sluis/internal/pki"
+	"sluis/internal/stats"
 	"sluis/internal/store"
 	"sluis/internal/text"
 )
@@ -49,6 +50,7 @@ type applianceOptions struct {
 // appliance is one whole Sluis. Two of them can live in one process.
 type appliance struct {
 	events   *event.Log
+	stats    *stats.Registry
 	store    *store.Store
 	auth     *auth.Auth
 	pki      *pki.Set
@@ -72,7 +74,10 @@ const eventsKept = 4096
 // start builds the rooms in the order in which they need each other, boots, and
 // opens the doors.
 func start(ctx context.Context, o applianceOptions) (a *appliance, err error) {
-	a = &appliance{events: event.New(eventsKept), ending: make(chan struct{})}
+	a = &appliance{
+		events: event.New(eventsKept), ending: make(chan struct{}),
+		stats: stats.New(stats.Options{Version: version, Log: o.Log}),
+	}
 	if o.Clock == nil {
 		o.Clock = &clock{}
 	}
@@ -117,7 +122,8 @@ func start(ctx context.Context, o applianceOptions) (a *appliance, err error) {
 	if a.once, err = a.auth.FirstStart(ctx); err != nil {
 		return a, err
 	}
-	handler := api.New(api.Options{Control: a.control, Auth: a.auth, Log: o.Log})
+	a.joinNumbers()
+	handler := api.New(api.Options{Control: a.control, Auth: a.auth, Metrics: a.metrics, Log: o.Log})
 	if a.socket, err = api.ListenUnix(socketOf(o), handler, a.engine.Accepted, o.Log); err != nil {
 		return a, err
 	}
@@ -200,6 +206,7 @@ func (a *appliance) stop() {
 		if a.listener != nil {
 			a.listener.Close()
 		}
+		a.stats.Close()
 		if a.engine != nil {
 			a.engine.Close()
 		}
