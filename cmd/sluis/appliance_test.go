@@ -373,6 +373,14 @@ func TestSaveSaysWhatTheMachineShows(t *testing.T) {
 	if out := m.do("set", "firewall.rules[all]", "{action: block}"); !strings.Contains(out, "error    firewall: ") {
 		t.Errorf("saving what would protect and doesn't says:\n%s", out)
 	}
+	m.do("set", "frontends[shop]", "{binds: [{name: http, address: any, port: 80}]}")
+	var saved api.Saved
+	if err := json.Unmarshal([]byte(m.do("set", "--json", "frontends[shop].default_backend", "none")), &saved); err != nil {
+		t.Fatal(err)
+	}
+	if len(saved.Problems) == 0 || saved.Problems[0].Path != "frontends[shop].default_backend" || string(saved.Value) != `"none"` {
+		t.Errorf("for a program it says %+v", saved)
+	}
 }
 
 func TestUsage(t *testing.T) {

@@ -157,7 +157,7 @@ func TestEveryObjectHasItsURLs(t *testing.T) {
 		got := b.admin("GET", "/candidate"+x, "").want(t, 200)
 		etag := got.Header.Get("ETag")
 		same := b.admin("PUT", "/candidate"+x, string(got.body), "If-Match", etag).want(t, 200)
-		if same.Header.Get("ETag") != etag || string(same.body) != string(got.body) {
+		if answer := same.saved(t); answer.ETag != etag || same.Header.Get("ETag") != etag || string(answer.Value) != string(got.body) || answer.Path != fill(t, p.of(), "x") {
 			t.Errorf("%s put back is another one: %s %s", x, same.Header.Get("ETag"), same.body)
 		}
 		b.admin("PATCH", "/candidate"+x, "{}", "If-Match", etag).want(t, 200)
@@ -190,6 +190,83 @@ func TestEveryObjectHasItsURLs(t *testing.T) {
 	}
 	b.admin("DELETE", "/candidate/pair", "", "If-Match", "*").want(t, 204)
 	b.admin("GET", "/candidate/pair", "").want(t, 404)
+}
+
+func (r reply) saved(t *testing.T) (s Saved) {
+	t.Helper()
+	if err := json.Unmarshal(r.body, &s); err != nil || s.Problems == nil {
+		t.Fatalf("%s %s answers no Saved: %s", r.Request.Method, r.Request.URL.Path, r.body)
+	}
+	return s
+}
+
+// Whatever way an object is saved, the answer has what is wrong with it, each with
+// its place, and it is saved all the same.
+func TestSaveAnswersHints(t *testing.T) {
+	b := start(t, initial(t), loopback)
+	const at, byPath = "/candidate/frontends/shop", "/candidate/value?path=frontends[shop]"
+	errorsOf := func(s Saved) string {
+		var paths []string
+		for _, p := range s.Problems.Errors() {
+			paths = append(paths, p.Path)
+		}
+		return strings.Join(paths, " ")
+	}
+	missing, present := `{"default_backend":"none"}`, `{"default_backend":"news"}`
+	whole := func(patch string) string { return `{"binds":[{"name":"http","address":"any","port":80}],` + patch[1:] }
+	tests := []struct {
+		name, method, path, body, match string
+		status                          int
+		want                            string // path of the error
+		saved                           string // path of what was saved
+	}{
+		{"put", "PUT", at, whole(missing), "*", 200, "frontends[shop].default_backend", "frontends[shop]"},
+		{"move what has a fault", "POST", at + "/move", `{}`, "*", 200, "frontends[shop].default_backend", "frontends[shop]"},
+		{"rename what has a fault", "POST", at + "/rename", `{"name":"store"}`, "*", 200, "frontends[store].default_backend", "frontends[store]"},
+		{"rename back", "POST", "/candidate/frontends/store/rename", `{"name":"shop"}`, "*", 200, "frontends[shop].default_backend", "frontends[shop]"},
+		{"put, clean", "PUT", at, whole(present), "*", 200, "", "frontends[shop]"},
+		{"patch", "PATCH", at, missing, "*", 200, "frontends[shop].default_backend", "frontends[shop]"},
+		{"patch of a part that is clean", "PATCH", at + "/binds/http", `{"port":82}`, "*", 200, "", "frontends[shop].binds[http]"},
+		{"patch, clean", "PATCH", at, present, "*", 200, "", "frontends[shop]"},
+		{"by path", "PATCH", byPath, missing, "*", 200, "frontends[shop].default_backend", "frontends[shop]"},
+		{"by path, clean", "PATCH", byPath, present, "*", 200, "", "frontends[shop]"},
+		{"create", "PUT", "/candidate/frontends/new", `{"binds":[{"name":"http","address":"any","port":90}],` + missing[1:], "", 201, "frontends[new].default_backend", "frontends[new]"},
+		{"create, clean", "PUT", "/candidate/frontends/other", `{"binds":[{"name":"http","address":"any","port":91}],` + present[1:], "", 201, "", "frontends[other]"},
+		{"the whole document", "PUT", "/candidate", strings.Replace(initialYAML, "default_backend: news", "default_backend: none", 1), "*", 200, "frontends[news].default_backend", ""},
+		{"the whole document, clean", "PUT", "/candidate", initialYAML, "*", 200, "", ""},
+	}
+	for _, tt := range tests {
+		headers := []string{"If-Match", tt.match}
+		if tt.match == "" {
+			headers = []string{"If-None-Match", "*"}
+		}
+		got := b.admin(tt.method, tt.path, tt.body, headers...).want(t, tt.status)
+		answer := got.saved(t)
+		clean := tt.want == "" && tt.saved != "" // the whole document has a backend without a health check
+		if errorsOf(answer) != tt.want || answer.Path != tt.saved || clean != strings.Contains(string(got.body), `"problems":[]`) {
+			t.Errorf("%s: the answer is %s\nwant the path %s and an error at %q alone", tt.name, got.body, tt.saved, tt.want)
+		}
+		if answer.ETag == "" || answer.ETag != got.Header.Get("ETag") {
+			t.Errorf("%s: ETag %q, in the head %q", tt.name, answer.ETag, got.Header.Get("ETag"))
+		}
+		if tt.saved == "" {
+			if answer.Value != nil {
+				t.Errorf("%s comes back: %.100s", tt.name, answer.Value)
+			}
+			continue
+		}
+		stands, etag, err := b.local().Value(t.Context(), "candidate", tt.saved, FormatJSON)
+		must(t, err)
+		if string(answer.Value) != string(stands) || etag != answer.ETag {
+			t.Errorf("%s: answered %s, but there stands %s", tt.name, answer.Value, stands)
+		}
+	}
+	// GET is the bare object, so that it can be sent back as it came.
+	var bare struct{ Name, Path string }
+	must(t, json.Unmarshal(b.admin("GET", at, "").want(t, 200).body, &bare))
+	if bare.Name != "shop" || bare.Path != "" {
+		t.Errorf("GET answers %+v", bare)
+	}
 }
 
 // fill is the path of a place whose objects all have one name.

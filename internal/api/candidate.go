@@ -3,6 +3,9 @@ package api
 import (
 	"context"
 	"net/http"
+	"strconv"
+
+	"github.com/danielgtaylor/huma/v2"
 
 	"sluis/internal/config"
 	"sluis/internal/control"
@@ -20,11 +23,16 @@ func (a *API) candidateOperations() {
 	handle(a, operation(get, "/candidate/changes", "list-candidate-changes", tagCandidate, "List what the candidate would change, and who changed it"), a.candidateChanges)
 
 	handle(a, gives(operation(get, "/candidate/value", "get-candidate-value", tagCandidate, "Read what stands at a path of the candidate"), "200", anything, true), a.getValue)
-	handle(a, takes(operation(put, "/candidate/value", "set-candidate-value", tagCandidate, "Put a value at a path of the candidate"), anything, mediaJSON), a.setValue)
-	handle(a, takes(operation(http.MethodPatch, "/candidate/value", "patch-candidate-value", tagCandidate, "Change parts of what stands at a path of the candidate (RFC 7396)"), anything, mediaPatch), a.patchValue)
+	handle(a, creates(takes(operation(put, "/candidate/value", "set-candidate-value", tagCandidate, "Put a value at a path of the candidate"), anything, mediaJSON)), a.setValue)
+	handle(a, creates(takes(operation(http.MethodPatch, "/candidate/value", "patch-candidate-value", tagCandidate, "Change parts of what stands at a path of the candidate (RFC 7396)"), anything, mediaPatch)), a.patchValue)
 	handle(a, operation(remove, "/candidate/value", "delete-candidate-value", tagCandidate, "Remove what stands at a path of the candidate"), a.deleteValue)
 	handle(a, operation(post, "/candidate/value/rename", "rename-candidate-value", tagCandidate, "Give the object at a path another name, everywhere"), a.renameValue)
 	handle(a, operation(post, "/candidate/value/move", "move-candidate-value", tagCandidate, "Move the element at a path before another one"), a.moveValue)
+}
+
+// creates describes an edit that may put something where nothing was.
+func creates(o huma.Operation) huma.Operation {
+	return gives(o, strconv.Itoa(http.StatusCreated), refTo("Saved"), false)
 }
 
 func (a *API) getCandidate(_ context.Context, c control.Caller, in *FormInput) (*raw, error) {
@@ -51,9 +59,17 @@ func savedOf(o control.Object, status int, err error) (*savedAnswer, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &savedAnswer{Status: status, ETag: o.ETag, Body: Saved{
-		Path: o.Path, ETag: o.ETag, Problems: append(config.Problems{}, o.Problems...),
-	}}, nil
+	return &savedAnswer{Status: status, ETag: o.ETag, Body: bodyOf(o)}, nil
+}
+
+// bodyOf is what every save answers. The whole document isn't sent back: who loads
+// it has it.
+func bodyOf(o control.Object) Saved {
+	s := Saved{Path: o.Path, ETag: o.ETag, Problems: append(config.Problems{}, o.Problems...)}
+	if o.Path != "" {
+		s.Value = o.JSON
+	}
+	return s
 }
 
 func (a *API) loadCandidate(ctx context.Context, c control.Caller, in *MatchInput) (*savedAnswer, error) {

@@ -263,11 +263,18 @@ func (c *Client) Value(ctx context.Context, document, path string, format Format
 	return data, header.Get("ETag"), err
 }
 
-// Saved is the answer to an edit.
+// Saved is the answer to an edit. It is saved, whatever its problems say.
 type Saved struct {
-	Path     string          `json:"path"`
-	ETag     string          `json:"etag"`
-	Problems config.Problems `json:"problems"`
+	// Path is the place that was edited, under its new name after a rename.
+	Path string `json:"path" doc:"The place that was edited; the new one after a rename. Empty = the whole document."`
+	// ETag names the new state of what stands there; empty = nothing does any more.
+	ETag string `json:"etag" doc:"Names the new state; empty = nothing stands there any more."`
+	// Problems are hints: what is wrong with what was saved. It is an apply that an
+	// error keeps back. Never nil.
+	Problems config.Problems `json:"problems" doc:"What is wrong at and below that place, by itself and on this machine. It is saved all the same; an error keeps it from being applied."`
+	// Value is what stands there now, with every value, secrets hidden; nil for the
+	// whole document, and where nothing does any more.
+	Value json.RawMessage `json:"value,omitempty" doc:"What stands there now, with every value and secrets hidden; absent for the whole document and after a removal."`
 }
 
 // Load replaces the candidate, whatever stands there.

@@ -39,8 +39,8 @@ func (a *API) collectionOperations(p place) {
 	handle(a, writes(on(put, "/candidate", element, "", "put-candidate-"+id, tagCandidate, "Replace or create: "+p.noun), object, mediaJSON), a.putOfCandidate)
 	handle(a, writes(on(patch, "/candidate", element, "", "patch-candidate-"+id, tagCandidate, "Change parts of: "+p.noun+" (RFC 7396)"), object, mediaPatch), a.patchOfCandidate)
 	handle(a, on(remove, "/candidate", element, "", "delete-candidate-"+id, tagCandidate, "Remove: "+p.noun), a.deleteOfCandidate)
-	handle(a, gives(on(post, "/candidate", element, "/rename", "rename-candidate-"+id, tagCandidate, "Give another name, everywhere: "+p.noun), "200", object, false), a.renameOfCandidate)
-	handle(a, gives(on(post, "/candidate", element, "/move", "move-candidate-"+id, tagCandidate, "Move before another one: "+p.noun), "200", object, false), a.moveOfCandidate)
+	handle(a, gives(on(post, "/candidate", element, "/rename", "rename-candidate-"+id, tagCandidate, "Give another name, everywhere: "+p.noun), "200", savedSchema(object), false), a.renameOfCandidate)
+	handle(a, gives(on(post, "/candidate", element, "/move", "move-candidate-"+id, tagCandidate, "Move before another one: "+p.noun), "200", savedSchema(object), false), a.moveOfCandidate)
 
 	handle(a, gives(on(get, "/running", p, "", "list-running-"+id, tagHistory, "List as it runs: "+p.noun), "200", list, false), a.listOfRunning)
 	handle(a, gives(on(get, "/running", element, "", "get-running-"+id, tagHistory, "Read as it runs: "+p.noun), "200", object, false), a.getOfRunning)
@@ -59,16 +59,21 @@ func (a *API) partOperations(p place) {
 
 // writes describes a write: the body, and the answers of changing and creating.
 func writes(o huma.Operation, object *huma.Schema, media string) huma.Operation {
-	return gives(gives(takes(o, object, media), "200", object, false), "201", object, false)
+	answer := savedSchema(object)
+	return gives(gives(takes(o, object, media), "200", answer, false), "201", answer, false)
 }
 
-// savedObject is an object of the document after a write.
+// savedSchema is a Saved whose value is an object of that type.
+func savedSchema(object *huma.Schema) *huma.Schema {
+	return &huma.Schema{AllOf: []*huma.Schema{refTo("Saved"), {Type: huma.TypeObject, Properties: map[string]*huma.Schema{"value": object}}}}
+}
+
+// savedObject is the answer to an edit of an object at its own URL.
 type savedObject struct {
-	Status      int
-	ContentType string `header:"Content-Type" hidden:"true"`
-	ETag        string `header:"ETag" doc:"Names the new state of the object."`
-	Location    string `header:"Location" doc:"Where the object stands now."`
-	Body        []byte
+	Status   int
+	ETag     string `header:"ETag" doc:"Names the new state of the object."`
+	Location string `header:"Location" doc:"Where the object stands now."`
+	Body     Saved
 }
 
 func answerOf(o control.Object, err error) (*raw, error) {
@@ -82,9 +87,7 @@ func saved(o control.Object, status int, err error) (*savedObject, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &savedObject{
-		Status: status, ContentType: mediaJSON, ETag: o.ETag, Location: urlOf("/candidate", o.Path), Body: o.JSON,
-	}, nil
+	return &savedObject{Status: status, ETag: o.ETag, Location: urlOf("/candidate", o.Path), Body: bodyOf(o)}, nil
 }
 
 type readInput struct{ at }
