@@ -675,6 +675,11 @@ func TestDescription(t *testing.T) {
 			if responses["default"] == nil || len(responses) < 2 {
 				t.Errorf("%s: responses %v", where, slices.Collect(maps.Keys(responses)))
 			}
+			for status, response := range responses {
+				if text, _ := response.(map[string]any)["description"].(string); text == "" {
+					t.Errorf("%s: the response %s has no description, which OpenAPI wants", where, status)
+				}
+			}
 			checkParameters(t, where, path, o)
 			if got := b.api.route(strings.ToUpper(method), path); got != strings.ToUpper(method)+" "+base+path {
 				t.Errorf("%s is described, but its route is %q", where, got)

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"reflect"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -186,7 +187,11 @@ func gives(o huma.Operation, status string, schema *huma.Schema, yaml bool) huma
 	if o.Responses == nil {
 		o.Responses = map[string]*huma.Response{}
 	}
-	o.Responses[status] = &huma.Response{Content: content}
+	code, err := strconv.Atoi(status)
+	if err != nil {
+		panic("BUG: no such status: " + status)
+	}
+	o.Responses[status] = &huma.Response{Description: http.StatusText(code), Content: content}
 	return o
 }
 
