@@ -117,10 +117,13 @@ func (s *server) drain(final bool) {
 	s.once.Do(func() { close(s.draining) })
 	s.closeUnused()
 	for {
+		// Asked before the wait: a request that is let go at its end still has to get
+		// its answer out.
+		held := s.held.Load() > 0
 		ctx, cancel := context.WithTimeout(context.Background(), drainTime)
 		err := s.http.Shutdown(ctx)
 		cancel()
-		if err == nil || final || s.held.Load() == 0 {
+		if err == nil || final || !held {
 			break
 		}
 	}
