@@ -18,7 +18,8 @@ REPORT  := $(TOOLS)/testreport -C . -C tools --
 FRESH    := $(if $(filter true,$(CI)),-count=1)
 FUZZTIME ?= 30s
 # Rooms with goroutines of their own: these run under the race detector.
-GOROUTINE_ROOMS := event stats store apply auth control api helper pki
+GOROUTINE_ROOMS := event stats store apply auth control api helper pki health resolve \
+	proxy proxy/loop proxy/tlsio proxy/transport proxy/upstream proxy/persist proxy/accesslog
 RACE := $(addprefix ./,$(sort $(dir $(wildcard $(GOROUTINE_ROOMS:%=internal/%/*_test.go)))))
 
 .DEFAULT_GOAL := help

@@ -69,21 +69,27 @@ var floorPlan = map[string]room{
 
 	"proxy": {
 		may: []string{
-			"config", "event", "stats", "text",
-			"proxy/loop", "proxy/tlsio", "proxy/http1", "proxy/http2", "proxy/rule", "proxy/balance", "proxy/persist", "proxy/upstream",
+			"config", "event", "text",
+			"proxy/loop", "proxy/tlsio", "proxy/transport", "proxy/message", "proxy/http1", "proxy/http2", "proxy/rule",
+			"proxy/balance", "proxy/persist", "proxy/upstream", "proxy/accesslog",
 		},
 		why: "a subsystem; it alone translates the document for its inner rooms",
 	},
 	// The rooms inside proxy do not see config: they are fuzzed and measured
 	// alone, and can later run as an unprivileged child.
-	"proxy/loop":     {why: "readiness and timers; knows no protocol"},
-	"proxy/tlsio":    {may: []string{"proxy/loop"}, why: "crypto/tls inside a loop"},
-	"proxy/http1":    {why: "a codec: bytes to messages"},
-	"proxy/http2":    {why: "a codec: bytes to messages"},
-	"proxy/rule":     {why: "compiled decisions over a message"},
-	"proxy/balance":  {why: "algorithms that choose a server"},
-	"proxy/persist":  {why: "cookies and stick tables"},
-	"proxy/upstream": {may: []string{"proxy/loop", "proxy/balance", "proxy/persist"}, why: "servers with their connections, limits and queues"},
+	"proxy/loop":      {why: "readiness and timers; knows no protocol"},
+	"proxy/tlsio":     {may: []string{"proxy/loop"}, why: "crypto/tls inside a loop"},
+	"proxy/transport": {may: []string{"proxy/loop", "proxy/tlsio"}, why: "a stream of bytes in a loop; knows no message"},
+	"proxy/message":   {why: "the one form of messages; what turns bytes into it comes after it"},
+	"proxy/http1":     {may: []string{"proxy/message"}, why: "a codec: bytes to messages"},
+	"proxy/http2":     {may: []string{"proxy/message"}, why: "a codec: bytes to messages"},
+	"proxy/rule":      {may: []string{"proxy/message"}, tests: []string{"proxy/http1"}, why: "compiled decisions over a message"},
+	"proxy/balance":   {why: "algorithms that choose a server"},
+	"proxy/persist":   {may: []string{"proxy/message"}, tests: []string{"proxy/http1"}, why: "cookies and bound sessions"},
+	"proxy/upstream":  {may: []string{"proxy/loop", "proxy/balance"}, why: "servers with their places, queues and states"},
+	"proxy/accesslog": {why: "lines of requests; what they tell comes to it as one record"},
+
+	"demo": {may: []string{"text"}, why: "servers to try Sluis on; they must not know it"},
 }
 
 // subsystems put parts of the document into effect; the walls between them are
@@ -105,6 +111,8 @@ var libraries = map[string]library{
 	"golang.org/x/crypto":                    {rooms: []string{"auth", "pki"}},
 	"golang.org/x/crypto/x509roots/fallback": {rooms: []string{"cmd/sluis"}},
 	"golang.org/x/term":                      {rooms: []string{"cmd/sluis"}},
+	"golang.org/x/sys":                       {rooms: []string{"cmd/sluis", "proxy", "proxy/loop", "proxy/transport", "proxy/accesslog"}},
+	"github.com/miekg/dns":                   {rooms: []string{"resolve"}},
 
 	"github.com/prometheus/client_golang": {rooms: []string{"stats"}},
 	"github.com/prometheus/common":        {rooms: []string{"stats"}, inTests: true},
