@@ -30,6 +30,8 @@ const (
 type Transfer struct {
 	// left is what is still to come: of a Sized body, or of the present chunk.
 	left int64
+	// carried counts the bytes of data.
+	carried int64
 	// extensions counts bytes of chunk extensions, less what data has paid for.
 	extensions int
 	// line counts the present chunk line's extension bytes; trailer and lines what
@@ -130,6 +132,9 @@ func (t *Transfer) Left() int64 {
 	return t.left
 }
 
+// Carried is how many bytes of data there were so far, without any framing.
+func (t *Transfer) Carried() int64 { return t.carried }
+
 // Done says that the body is complete.
 func (t *Transfer) Done() bool { return t.state == done }
 
@@ -145,6 +150,7 @@ func (t *Transfer) plain(dst, in []byte) (out, pass []byte, taken int) {
 			t.state = done
 		}
 	}
+	t.carried += int64(len(run))
 	switch t.out {
 	case message.None:
 		return dst, nil, len(run)
@@ -174,6 +180,7 @@ func (t *Transfer) chunked(dst, in []byte) (out, pass []byte, taken int, why Rea
 				run = run[:t.left]
 			}
 			t.left -= int64(len(run))
+			t.carried += int64(len(run))
 			i += len(run)
 			if t.left == 0 {
 				t.state = dataCR
