@@ -17,13 +17,16 @@ REPORT  := $(TOOLS)/testreport -C . -C tools --
 # (root, kernel, programs) is not part of the cache's key.
 FRESH    := $(if $(filter true,$(CI)),-count=1)
 FUZZTIME ?= 30s
+# What make bench measures: names of workloads (bin/bench -list), empty = all.
+WORKLOADS ?=
+ROUNDS    ?= 5
 # Rooms with goroutines of their own: these run under the race detector.
-GOROUTINE_ROOMS := event stats store apply auth control api helper pki health resolve \
+GOROUTINE_ROOMS := event stats stats/page store apply auth control api helper pki health resolve demo \
 	proxy proxy/loop proxy/tlsio proxy/transport proxy/upstream proxy/persist proxy/accesslog
 RACE := $(addprefix ./,$(sort $(dir $(wildcard $(GOROUTINE_ROOMS:%=internal/%/*_test.go)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build run test test-long check bench fuzz licenses
+.PHONY: help deps build run test test-long check bench bench-rooms fuzz licenses
 
 help: ## print this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 12
@@ -58,7 +61,12 @@ check: $(TOOLS)/gofumpt $(TOOLS)/staticcheck ## gofumpt, vet, staticcheck, floor
 	cd tools && ../$(TOOLS)/staticcheck ./...
 	go test .
 
-bench: ## benchmarks of the rooms, with allocations
+bench: build ## measure beside HAProxy, nginx and Go's proxy; make bench WORKLOADS='plain-* tls-256' ROUNDS=5
+	tools/deps.sh bench
+	go build -trimpath -o bin/bench ./bench
+	bin/bench -sluis bin/sluis -rounds '$(ROUNDS)' -workloads '$(WORKLOADS)'
+
+bench-rooms: ## benchmarks of the rooms, with allocations
 	go test -run '^$$' -bench . -benchmem ./internal/...
 
 fuzz: ## each fuzz target for FUZZTIME (30s); make fuzz FUZZTIME=5m

@@ -4,6 +4,7 @@
 #   tools/deps.sh install   everything; fails if a program cannot be installed (make deps)
 #   tools/deps.sh test      the same, but outside CI a missing program is only a
 #                           warning: the tests that need it skip and say so (make test)
+#   tools/deps.sh bench     as test, with the programs that make bench compares with
 #   tools/deps.sh tools     the Go tools only, which need no root
 #
 # To add a program, add a line to "programs" (how to see that it is there, the
@@ -19,6 +20,12 @@ nsenter                              util-linux
 gcc                                  gcc
 /usr/include/stdio.h                 libc6-dev
 /etc/ssl/certs/ca-certificates.crt   ca-certificates
+haproxy                              haproxy
+"
+
+# Further ones, for make bench alone.
+bench_programs="
+nginx                                nginx-light
 "
 
 # A Go command and its exact version.
@@ -104,8 +111,9 @@ install_go_tools() {
 how=${1:-install}
 case $how in
 install | test | tools) ;;
+bench) programs+=$bench_programs ;;
 *)
-	echo "usage: tools/deps.sh install|test|tools" >&2
+	echo "usage: tools/deps.sh install|test|bench|tools" >&2
 	exit 2
 	;;
 esac

@@ -17,8 +17,13 @@ import (
 	"sluis/internal/config"
 	"sluis/internal/control"
 	"sluis/internal/event"
+	"sluis/internal/health"
 	"sluis/internal/pki"
+	"sluis/internal/proxy"
+	"sluis/internal/proxy/accesslog"
+	"sluis/internal/resolve"
 	"sluis/internal/stats"
+	"sluis/internal/stats/page"
 	"sluis/internal/store"
 	"sluis/internal/text"
 )
@@ -36,6 +41,12 @@ type applianceOptions struct {
 	// what stands in it; empty = it comes from the state directory.
 	File     string
 	Document *config.Document
+	// Stats replaces the address and port of the statistics page (host:port, a loopback
+	// address) where the document wants it at all; empty = as the document says.
+	Stats string
+	// AccessLog is the file of the requests' lines; empty = they are kept in memory
+	// alone.
+	AccessLog string
 	// Helper is the socket of the root helper, for a service that isn't root.
 	Helper string
 	// Subsystems are further ones, before our own; tests record with them.
@@ -49,15 +60,20 @@ type applianceOptions struct {
 
 // appliance is one whole Sluis. Two of them can live in one process.
 type appliance struct {
-	events   *event.Log
-	stats    *stats.Registry
-	store    *store.Store
-	auth     *auth.Auth
-	pki      *pki.Set
-	listener *api.Listener
-	engine   *apply.Engine
-	control  *control.Control
-	socket   *api.Socket
+	events    *event.Log
+	stats     *stats.Registry
+	store     *store.Store
+	auth      *auth.Auth
+	pki       *pki.Set
+	accessLog *accesslog.Log
+	proxy     *proxy.Proxy
+	resolver  *resolve.Resolver
+	checker   *health.Checker
+	page      *page.Page
+	listener  *api.Listener
+	engine    *apply.Engine
+	control   *control.Control
+	socket    *api.Socket
 
 	// once is the one-time password of a first start; zero otherwise.
 	once auth.OneTime
@@ -97,13 +113,16 @@ func start(ctx context.Context, o applianceOptions) (a *appliance, err error) {
 	if a.pki, err = pki.New(a.pkiOptions()); err != nil {
 		return a, err
 	}
+	if err = a.startBalancer(o); err != nil {
+		return a, err
+	}
 	door := newGate()
 	a.listener = api.NewListener(api.ListenerOptions{
 		Address: o.Admin, Handler: door, Certificate: a.pki.Certificate, DefaultCertificate: a.pki.Default,
 		Accepted: func() uint64 { return a.engine.Accepted() }, Log: o.Log,
 	})
 	a.engine = apply.New(apply.Options{
-		Subsystems: append(o.Subsystems, o.Clock.part(), a.pkiPart(), a.authPart(login), a.adminPart()),
+		Subsystems: append(o.Subsystems, o.Clock.part(), a.accessLogPart(o), a.pkiPart(), a.proxyPart(), a.resolvePart(), a.healthPart(), a.statsPart(), a.authPart(login), a.adminPart()),
 		Store:      a.store, Publish: func(e event.Event) { a.events.Publish(e) }, Initial: o.initial(), Log: o.Log,
 	})
 	if err = a.engine.Boot(ctx); err != nil {
@@ -112,7 +131,7 @@ func start(ctx context.Context, o applianceOptions) (a *appliance, err error) {
 	a.control = control.New(control.Options{
 		Store: a.store, Engine: a.engine, Auth: a.auth, Events: a.events,
 		FactKeys: a.pki.Keys, ReadOnly: o.readOnly(), Version: version, Root: rootOf(privileged(o.Helper)),
-		Admits: api.Admits, AdminURLs: a.listener.URLs,
+		Admits: api.Admits, Balancer: a.balancer(), AdminURLs: a.listener.URLs,
 	})
 	if o.File != "" {
 		if _, err = a.control.ApplyFile(ctx, o.Document, o.File); err != nil {
@@ -129,6 +148,7 @@ func start(ctx context.Context, o applianceOptions) (a *appliance, err error) {
 	}
 	door.open(handler)
 	a.renewDaily(o.Log)
+	a.collectWhenIdle()
 	return a, nil
 }
 
@@ -166,6 +186,9 @@ func (a *appliance) renew(log *slog.Logger) {
 		if err := plan.Switch(ctx); err != nil {
 			log.Error("certificates could not be renewed", "room", p.Name(), "error", err)
 		}
+	}
+	if err := a.proxy.CertificatesChanged(); err != nil {
+		log.Error("renewed certificates could not be taken in use", "error", err)
 	}
 }
 
@@ -210,6 +233,7 @@ func (a *appliance) stop() {
 		if a.engine != nil {
 			a.engine.Close()
 		}
+		a.stopBalancer()
 		a.background.Wait()
 		a.events.Close()
 		a.following.Wait()
@@ -253,14 +277,8 @@ func (a *appliance) authOptions(login *loginSettings) auth.Options {
 
 func (a *appliance) pkiOptions() pki.Options {
 	return pki.Options{
-		Secret: a.store.Secret,
-		LoadState: func() ([]byte, error) {
-			data, err := state(a.store, "pki.json")
-			if errors.Is(err, fs.ErrNotExist) {
-				return nil, nil // the first start
-			}
-			return data, err
-		},
+		Secret:    a.store.Secret,
+		LoadState: func() ([]byte, error) { return optionalState(a.store, "pki.json") },
 		SaveState: func(data []byte) error { return a.store.PutState("pki.json", data) },
 		SaveKey:   a.store.PutSecret,
 		Publish:   func(e event.Event) { a.events.Publish(e) },
@@ -272,6 +290,15 @@ func state(s *store.Store, name string) ([]byte, error) {
 	data, err := s.State(name)
 	if errors.Is(err, store.ErrNotFound) {
 		return nil, fs.ErrNotExist
+	}
+	return data, err
+}
+
+// optionalState is the same, with nothing for what isn't there yet.
+func optionalState(s *store.Store, name string) ([]byte, error) {
+	data, err := state(s, name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil // the first start
 	}
 	return data, err
 }

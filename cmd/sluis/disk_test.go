@@ -22,7 +22,7 @@ func TestFullAndReadOnlyDisk(t *testing.T) {
 	}
 	mount := t.TempDir()
 	socket := filepath.Join(t.TempDir(), "s")
-	script := fmt.Sprintf("/bin/mount --make-rprivate / && /bin/mount -t tmpfs -o size=1m tmpfs %s && exec %s run --state %s/state --socket %s --admin 127.0.0.1:0", mount, self(t), mount, socket)
+	script := fmt.Sprintf("/bin/mount --make-rprivate / && /bin/mount -t tmpfs -o size=1m tmpfs %s && exec %s run --state %s/state --socket %s --admin 127.0.0.1:0 --stats 127.0.0.1:0 --access-log %s", mount, self(t), mount, socket, filepath.Join(t.TempDir(), "access.log"))
 	p := runProcess(t, socket, &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}, "/bin/sh", "-c", script)
 	inside := func(command string, args ...string) {
 		t.Helper()

@@ -38,7 +38,10 @@ func (s *session) statusCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return s.print(status, func() { s.showStatus(status) })
+			return s.print(status, func() {
+				s.showStatus(status)
+				s.showBalancer(cmd.Context(), c)
+			})
 		}),
 	}
 }
@@ -272,9 +275,23 @@ func (s *session) auditCommand() *cobra.Command {
 
 func (s *session) serverCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "server", Short: "Act on a running server: drain, maintenance, ready, weight",
-		Long: `Act on a running server. This is the operator's state: it is no part of the
-configuration, and an apply leaves it alone.`,
+		Use: "server BACKEND SERVER", Short: "Show a running server, or act on it: drain, maintenance, ready, weight",
+		Long: `Show a running server with what its health check found and when it changed, or act
+on it. What you set is the operator's state: it is no part of the configuration,
+and an apply leaves it alone.`,
+		Example: "  sluis server shop web1\n  sluis server drain shop web1",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil // says what there is
+			}
+			return exactly(2, "a backend and a server, or a verb before them")(cmd, args)
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			return s.with(s.showServer)(cmd, args)
+		},
 	}
 	verbs := []struct {
 		verb  control.RuntimeVerb
@@ -307,11 +324,13 @@ configuration, and an apply leaves it alone.`,
 }
 
 func (s *session) act(cmd *cobra.Command, c *api.Client, args []string, verb control.RuntimeVerb, weight int) error {
-	if err := c.Act(cmd.Context(), args[0], args[1], verb, weight); err != nil {
+	after, err := c.Act(cmd.Context(), args[0], args[1], verb, weight)
+	if err != nil {
 		return err
 	}
-	return s.print(map[string]any{"backend": args[0], "server": args[1], "verb": verb}, func() {
-		s.say("%s/%s: %s", args[0], args[1], verb)
+	return s.print(after, func() {
+		s.say("%s/%s: %s", args[0], args[1], stateSentence(after, time.Now()))
+		s.say("it has %s", load(after, time.Now()))
 	})
 }
 

@@ -20,6 +20,7 @@ func (a *appliance) joinNumbers() {
 	a.apiNumbers()
 	a.storeNumbers()
 	a.applyNumbers()
+	a.balancerNumbers()
 }
 
 func (a *appliance) eventNumbers() {

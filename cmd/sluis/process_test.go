@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -132,7 +131,7 @@ func TestKilledProcessKeepsWhatWasApplied(t *testing.T) {
 	socket := filepath.Join(dir, "sluis.sock")
 	ctx := context.Background()
 	start := func() *process {
-		return runProcess(t, socket, nil, self(t), "run", "--state", dir, "--admin", "127.0.0.1:0")
+		return runProcess(t, socket, nil, self(t), "run", "--state", dir, "--admin", "127.0.0.1:0", "--stats", "127.0.0.1:0")
 	}
 	applied := "sluis"
 	for i := range 6 {
@@ -223,7 +222,7 @@ func TestContainerForm(t *testing.T) {
 	write(t, filepath.Join(root, "password"), []byte("four words in a file\n"))
 	document("one", "")
 	p := runProcess(t, filepath.Join(root, "s"), attributes, binary,
-		"run", "--config", prefix+"sluis.yaml", "--socket", prefix+"s", "--admin", "127.0.0.1:0")
+		"run", "--config", prefix+"sluis.yaml", "--socket", prefix+"s", "--admin", "127.0.0.1:0", "--stats", "127.0.0.1:0")
 	status, err := p.status()
 	if err != nil {
 		t.Fatal(err)
@@ -274,38 +273,4 @@ func TestContainerForm(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.until("a changed secret takes effect", func() bool { return revisions() == had+1 })
-}
-
-// TestDemo runs what "make run" runs, as a newcomer would meet it.
-func TestDemo(t *testing.T) {
-	cmd := exec.Command(self(t), "demo", "--json", "--admin", "127.0.0.1:0")
-	cmd.Env = []string{"SLUIS_TEST_MAIN=1", "TMPDIR=" + t.TempDir()}
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = cmd.Process.Kill() }()
-	var answer map[string]string
-	if err := json.NewDecoder(out).Decode(&answer); err != nil {
-		t.Fatal(err)
-	}
-	m := &machine{t: t, env: map[string]string{
-		"SLUIS_URL": answer["api_url"], "SLUIS_USER": answer["username"], "SLUIS_PASSWORD": answer["password"], "SLUIS_CA": answer["ca_file"],
-	}}
-	m.do("status")
-	m.do("set", "system.hostname", "lock1")
-	m.do("apply", "--confirm-within", "1m")
-	m.do("confirm")
-	if err := cmd.Process.Signal(os.Interrupt); err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Wait(); err != nil {
-		t.Errorf("after Ctrl-C: %v", err)
-	}
-	if _, err := os.Stat(answer["state"]); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("the demo left its state behind: %v", err)
-	}
 }

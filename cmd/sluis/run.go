@@ -3,11 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
-	"crypto/x509"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -23,11 +20,12 @@ import (
 	"sluis/internal/config"
 	"sluis/internal/control"
 	"sluis/internal/pki"
+	"sluis/internal/stats/page"
 	"sluis/internal/store"
 )
 
 func (s *session) runCommand() *cobra.Command {
-	var file, admin, logLevel string
+	var file, admin, statsAt, logLevel, accessLog string
 	cmd := &cobra.Command{
 		Use: "run", Short: "Start the appliance",
 		Long: `Start the appliance and run until SIGTERM or Ctrl-C.
@@ -43,7 +41,9 @@ while the last good one goes on running.`,
 	}
 	cmd.Flags().StringVar(&file, "config", "", "run from this `file` alone, without state")
 	cmd.Flags().StringVar(&admin, "admin", "", "`address` of API and GUI (host:port), in place of the document's port on all addresses")
+	cmd.Flags().StringVar(&statsAt, "stats", "", "`address` of the statistics page (host:port, on this machine itself), in place of the document's port; port 0 chooses a free one")
 	cmd.Flags().StringVar(&logLevel, "log-level", "info", "debug, info, warn or error")
+	cmd.Flags().StringVar(&accessLog, "access-log", "", "write the lines of requests to this `file`; default: log/access.log in the state directory")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		now := &clock{}
 		log, err := s.logger(logLevel, now)
@@ -55,9 +55,16 @@ while the last good one goes on running.`,
 				return usageError{fmt.Errorf("--admin needs host:port: %w", err)}
 			}
 		}
-		o := applianceOptions{State: s.stateDir(), Socket: s.socket, Admin: admin, Log: log, Clock: now}
+		if statsAt != "" && !page.Loopback(statsAt) {
+			return usageError{fmt.Errorf("--stats needs an address of this machine itself with a port, such as 127.0.0.1:8404")}
+		}
+		o := applianceOptions{State: s.stateDir(), Socket: s.socket, Admin: admin, Stats: statsAt, Log: log, Clock: now, AccessLog: accessLog}
+		tune()
 		if file != "" {
 			return s.runFile(cmd.Context(), o, file)
+		}
+		if o.AccessLog == "" {
+			o.AccessLog = defaultAccessLog(o.State)
 		}
 		return s.runAppliance(cmd.Context(), o)
 	}
@@ -277,90 +284,4 @@ func (s *session) resetOffline(ctx context.Context, name string) (api.OneTimePas
 		answer.Notes = append(answer.Notes, note.String())
 	}
 	return answer, nil
-}
-
-// demoCommand is what "make run" starts.
-func (s *session) demoCommand() *cobra.Command {
-	var admin string
-	cmd := &cobra.Command{
-		Use: "demo", Short: "Try it: an appliance on loopback that forgets everything",
-		Long: `Start an appliance on loopback, without root and with a temporary state, and print
-what to try. Ctrl-C ends it and removes its state.`,
-		Args: exactly(0, "no arguments"),
-	}
-	cmd.Flags().StringVar(&admin, "admin", "127.0.0.1:8443", "`address` of the API; a free port is taken when this one is not free")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return s.demo(cmd.Context(), admin) }
-	return cmd
-}
-
-func (s *session) demo(ctx context.Context, admin string) error {
-	dir, err := temporaryDir()
-	if err != nil {
-		return err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	o := applianceOptions{State: filepath.Join(dir, "state"), Admin: freePort(admin), Log: log}
-	a, err := start(ctx, o)
-	if err != nil {
-		return err
-	}
-	defer a.stop()
-	password, err := a.setDemoPassword(ctx)
-	if err != nil {
-		return err
-	}
-	url := a.listener.URLs()[0]
-	ca := filepath.Join(dir, "ca.pem")
-	if err := writeLeaf(ca, a.listener.Leaf()); err != nil {
-		return err
-	}
-	answer := map[string]string{"api_url": url, "username": a.once.Account, "password": password, "ca_file": ca, "socket": a.socket.Path(), "state": o.State}
-	err = s.print(answer, func() {
-		s.say(`Sluis runs on this machine until Ctrl-C. Nothing outside %s is touched.
-
-  API        %s   (description: %s/api/v1/openapi.json)
-  log in as  %s, password %s
-
-Try, in another terminal:
-
-  curl --cacert %s -u %s:%s %s/api/v1/status
-  export SLUIS_STATE=%s
-  %s status
-  %s set system.hostname lock1
-  %s set 'backends[web]' '{servers: [{name: web1, address: 192.0.2.10}]}'
-  %s diff
-  %s apply --confirm-within 30s    # wait, and see it taken back; or: sluis confirm
-  %s history
-  %s events                        # watch what happens, as it happens
-`, dir, url, url, a.once.Account, password, ca, a.once.Account, password, url, o.State, me(), me(), me(), me(), me(), me(), me())
-	})
-	if err != nil {
-		return err
-	}
-	<-ctx.Done()
-	return nil
-}
-
-func me() string { return os.Args[0] }
-
-// setDemoPassword replaces the one-time password by one that can be tried at once.
-func (a *appliance) setDemoPassword(ctx context.Context) (string, error) {
-	password := a.once.Password + "-demo"
-	return password, a.auth.SetPassword(ctx, a.once.Account, password, "")
-}
-
-// freePort keeps an address whose port is free, and takes any port otherwise.
-func freePort(address string) string {
-	l, err := net.Listen("tcp", address)
-	if err != nil {
-		host, _, _ := net.SplitHostPort(address)
-		return net.JoinHostPort(host, "0")
-	}
-	_ = l.Close()
-	return address
-}
-
-func writeLeaf(name string, c *x509.Certificate) error {
-	return os.WriteFile(name, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}), 0o600)
 }

@@ -73,7 +73,7 @@ configuration.`,
 	s.add(root, "change", s.showCommand(), s.setCommand(), s.deleteCommand(), s.renameCommand(), s.moveCommand(), s.loadCommand(),
 		s.checkCommand(), s.diffCommand(), s.discardCommand(), s.applyCommand(), s.confirmCommand(), s.rollbackCommand(), s.retryCommand())
 	s.add(root, "history", s.historyCommand(), s.restoreCommand(), s.exportCommand(), s.pinCommand(), s.auditCommand())
-	s.add(root, "operate", s.serverCommand())
+	s.add(root, "operate", s.serversCommand(), s.serverCommand(), s.requestsCommand())
 	s.add(root, "people", s.userCommand(), s.tokenCommand(), s.passwdCommand())
 	root.AddCommand(s.versionCommand(), s.licensesCommand(), s.documentTopic())
 	takeNames(root)

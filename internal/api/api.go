@@ -24,7 +24,7 @@
 // Reading order: api.go (the way of a request), caller.go (who asks), problem.go
 // (no), operation.go and openapi.go (description), place.go (objects of the
 // document by URL), the operations (candidate.go, commit.go, history.go,
-// people.go, events.go, metrics.go), server.go, listener.go, access.go and unix.go (the ways
+// people.go, events.go, status.go, metrics.go), server.go, listener.go, access.go and unix.go (the ways
 // in), client.go.
 package api
 
@@ -109,6 +109,7 @@ func New(o Options) *API {
 	a.historyOperations()
 	a.peopleOperations()
 	a.eventOperations()
+	a.statusOperations()
 	a.metricsOperation(o.Metrics)
 	a.describeOperations()
 	a.describeJSON = sync.OnceValue(a.openAPI)

@@ -137,8 +137,8 @@ func start(t *testing.T, running *config.Document, address string) *box {
 	must(t, b.engine.Boot(t.Context()))
 	b.control = control.New(control.Options{
 		Store: b.store, Engine: b.engine, Auth: b.auth, Events: b.events, FactKeys: b.pki.Keys, Version: "test",
-		Runtime: func(context.Context, control.RuntimeAction) error { return nil },
-		Admits:  Admits, AdminURLs: b.listener.URLs,
+		Balancer: balancer(),
+		Admits:   Admits, AdminURLs: b.listener.URLs,
 	})
 	b.api = New(Options{
 		Control: b.control, Auth: b.auth, Log: log,

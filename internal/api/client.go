@@ -231,6 +231,73 @@ func (c *Client) Status(ctx context.Context) (status control.Status, err error) 
 	return status, err
 }
 
+// Balancer is the state and the numbers of the load balancer.
+func (c *Client) Balancer(ctx context.Context) (status control.BalancerStatus, err error) {
+	_, err = c.send(ctx, call{method: "GET", path: "/status/balancer"}, &status)
+	return status, err
+}
+
+// Frontends are the state and the numbers of all frontends in effect.
+func (c *Client) Frontends(ctx context.Context) (List[control.FrontendStatus], error) {
+	return list[control.FrontendStatus](ctx, c, "/status/frontends", control.Page{})
+}
+
+// Backends are the state and the numbers of all backends in effect.
+func (c *Client) Backends(ctx context.Context) (List[control.BackendStatus], error) {
+	return list[control.BackendStatus](ctx, c, "/status/backends", control.Page{})
+}
+
+// Backend is the state of one backend.
+func (c *Client) Backend(ctx context.Context, name string) (status control.BackendStatus, err error) {
+	_, err = c.send(ctx, call{method: "GET", path: "/status/backends/" + url.PathEscape(name)}, &status)
+	return status, err
+}
+
+// Server is everything that is known of one server.
+func (c *Client) Server(ctx context.Context, backend, name string) (detail control.ServerDetail, err error) {
+	_, err = c.send(ctx, call{method: "GET", path: "/status/backends/" + url.PathEscape(backend) + "/servers/" + url.PathEscape(name)}, &detail)
+	return detail, err
+}
+
+// Names are the names of servers that are looked up.
+func (c *Client) Names(ctx context.Context) (List[control.NameStatus], error) {
+	return list[control.NameStatus](ctx, c, "/status/names", control.Page{})
+}
+
+// Requests are the newest requests that a filter wants, oldest first.
+func (c *Client) Requests(ctx context.Context, f control.RequestFilter) (answer List[control.Request], err error) {
+	_, err = c.send(ctx, call{method: "GET", path: "/status/requests", query: queryOf(f)}, &answer)
+	return answer, err
+}
+
+// FollowRequests calls back for each request that a filter wants, from now on. It
+// comes back when the stream ends, as it does after an apply; what ends in between
+// isn't seen. missed tells how many this reader was too slow for.
+func (c *Client) FollowRequests(ctx context.Context, f control.RequestFilter, each func(control.Request) error, missed func(uint64)) error {
+	f.Limit = 0
+	r := call{method: "GET", path: "/status/requests/stream", query: queryOf(f)}
+	return again(ctx, func() (bool, error) {
+		event := ""
+		return c.lines(ctx, r, func(field, data string) error {
+			switch {
+			case field == "event":
+				event = data
+			case field == "data" && event == "gap":
+				if n, err := strconv.ParseUint(data, 10, 64); err == nil {
+					missed(n)
+				}
+			case field == "data":
+				var request control.Request
+				if err := json.Unmarshal([]byte(data), &request); err != nil {
+					return fmt.Errorf("read a request of %s: %w", c.where, err)
+				}
+				return each(request)
+			}
+			return nil
+		})
+	})
+}
+
 // Format is a form in which a document is fetched.
 type Format string
 
@@ -495,14 +562,14 @@ func (c *Client) Audit(ctx context.Context, page control.Page) (List[control.Aud
 	return list[control.AuditRecord](ctx, c, "/audit", page)
 }
 
-// Act acts on a running server.
-func (c *Client) Act(ctx context.Context, backend, server string, verb control.RuntimeVerb, weight int) error {
+// Act acts on a running server, and returns what it has then.
+func (c *Client) Act(ctx context.Context, backend, server string, verb control.RuntimeVerb, weight int) (after control.ServerStatus, err error) {
 	r := call{method: "POST", path: "/runtime/backends/" + url.PathEscape(backend) + "/servers/" + url.PathEscape(server) + "/" + string(verb)}
 	if verb == control.Weight {
 		r.body = map[string]int{"weight": weight}
 	}
-	_, err := c.send(ctx, r, nil)
-	return err
+	_, err = c.send(ctx, r, &after)
+	return after, err
 }
 
 // Event is one fact of the event stream.
@@ -525,9 +592,14 @@ const (
 // returns when the context ends, each fails, or the appliance can't be reached
 // again or says no.
 func (c *Client) Events(ctx context.Context, after uint64, each func(Event) error) error {
+	return again(ctx, func() (bool, error) { return c.follow(ctx, &after, each) })
+}
+
+// again reads a stream, and comes back when it ends.
+func again(ctx context.Context, read func() (connected bool, err error)) error {
 	begun, failures := false, 0
 	for {
-		connected, err := c.follow(ctx, &after, each)
+		connected, err := read()
 		var stop *stopped
 		var no *Problem
 		switch {
@@ -564,7 +636,27 @@ func (c *Client) follow(ctx context.Context, after *uint64, each func(Event) err
 	if *after > 0 {
 		query.Set("after", strconv.FormatUint(*after, 10))
 	}
-	response, err := c.open(ctx, call{method: "GET", path: "/events", query: query, accept: "text/event-stream"})
+	return c.lines(ctx, call{method: "GET", path: "/events", query: query}, func(field, data string) error {
+		switch field {
+		case "id":
+			if n, err := strconv.ParseUint(data, 10, 64); err == nil {
+				*after = n
+			}
+		case "data":
+			var e Event
+			if err := json.Unmarshal([]byte(data), &e); err != nil {
+				return fmt.Errorf("read an event of %s: %w", c.where, err)
+			}
+			return each(e)
+		}
+		return nil
+	})
+}
+
+// lines reads the fields of one stream of server-sent events to its end.
+func (c *Client) lines(ctx context.Context, r call, each func(field, data string) error) (connected bool, err error) {
+	r.accept = "text/event-stream"
+	response, err := c.open(ctx, r)
 	if err != nil {
 		return false, err
 	}
@@ -572,20 +664,11 @@ func (c *Client) follow(ctx context.Context, after *uint64, each func(Event) err
 	lines := bufio.NewScanner(response.Body)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		if id, ok := strings.CutPrefix(lines.Text(), "id: "); ok {
-			if n, err := strconv.ParseUint(id, 10, 64); err == nil {
-				*after = n
-			}
-		}
-		data, ok := strings.CutPrefix(lines.Text(), "data: ")
-		if !ok {
+		field, data, ok := strings.Cut(lines.Text(), ": ")
+		if !ok || field == "" {
 			continue
 		}
-		var e Event
-		if err := json.Unmarshal([]byte(data), &e); err != nil {
-			return true, &stopped{fmt.Errorf("read an event of %s: %w", c.where, err)}
-		}
-		if err := each(e); err != nil {
+		if err := each(field, data); err != nil {
 			return true, &stopped{err}
 		}
 	}

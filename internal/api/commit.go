@@ -168,16 +168,18 @@ func (a *API) runtimeOperation(verb control.RuntimeVerb) {
 		control.Weight:      "Give a server another share of the work, until it is given another one",
 	}
 	o := operation(http.MethodPost, "/runtime/backends/{backend}/servers/{server}/"+string(verb), string(verb)+"-server", tagOperate, summaries[verb])
-	act := func(ctx context.Context, c control.Caller, backend, server string, weight int) (*nothing, error) {
-		return &nothing{}, a.control.Act(ctx, c, control.RuntimeAction{Backend: backend, Server: server, Verb: verb, Weight: weight})
+	o.Description = "The answer is what the server has now: the open requests, WebSockets and bound sessions that a drain waits for are counted, not guessed. " +
+		"They go on changing: read /status/backends/{backend}/servers/{server} again."
+	act := func(ctx context.Context, c control.Caller, backend, server string, weight int) (*value[control.ServerStatus], error) {
+		return valueOf(a.control.Act(ctx, c, control.RuntimeAction{Backend: backend, Server: server, Verb: verb, Weight: weight}))
 	}
 	if verb == control.Weight {
-		handle(a, o, func(ctx context.Context, c control.Caller, in *weightInput) (*nothing, error) {
+		handle(a, o, func(ctx context.Context, c control.Caller, in *weightInput) (*value[control.ServerStatus], error) {
 			return act(ctx, c, in.Backend, in.Server, in.Body.Weight)
 		})
 		return
 	}
-	handle(a, o, func(ctx context.Context, c control.Caller, in *serverInput) (*nothing, error) {
+	handle(a, o, func(ctx context.Context, c control.Caller, in *serverInput) (*value[control.ServerStatus], error) {
 		return act(ctx, c, in.Backend, in.Server, 0)
 	})
 }

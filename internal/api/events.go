@@ -92,8 +92,27 @@ func (a *API) streamEvents(_ context.Context, c control.Caller, in *streamInput)
 	return &huma.StreamResponse{Body: func(ctx huma.Context) {
 		defer events.Close()
 		r, w := humago.Unwrap(ctx)
-		a.stream(w, r, events, after)
+		reader := a.eventReader(r, events)
+		// The number without an event lets a reader go on from here who has read none.
+		reader.stream(w, fmt.Appendf(nil, ": these are the events\nid: %d\n\n", after))
 	}}, nil
+}
+
+func (a *API) eventReader(r *http.Request, events *event.Subscription) *reader {
+	return &reader{
+		api: a, r: r,
+		next: func(ctx context.Context) ([]byte, error) {
+			record, err := events.Next(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return a.encodeEvent(record), nil
+		},
+		may: func(c control.Caller) error {
+			_, err := a.control.Events(c)
+			return err
+		},
+	}
 }
 
 func noReader(err error) *control.Fault {
@@ -105,49 +124,50 @@ func noReader(err error) *control.Fault {
 	return f
 }
 
-// reader is one reader of the events.
+// reader is one reader of a stream.
 type reader struct {
-	api    *API
-	r      *http.Request
-	events *event.Subscription
+	api *API
+	r   *http.Request
+	// next waits for what comes next and writes it.
+	next func(context.Context) ([]byte, error)
+	// may says whether a caller may read.
+	may func(control.Caller) error
 	// checked is when it was last looked at whether the reader may read.
 	checked time.Time
 }
 
-// stream writes events until the reader leaves, may no longer read, or should come
-// back on a fresh connection.
-func (a *API) stream(w http.ResponseWriter, r *http.Request, events *event.Subscription, after uint64) {
-	ctx, stop := connOf(r.Context()).server.untilDrain(r.Context())
+// stream writes what comes until the reader leaves, may no longer read, or should
+// come back on a fresh connection.
+func (f *reader) stream(w http.ResponseWriter, hello []byte) {
+	ctx, stop := connOf(f.r.Context()).server.untilDrain(f.r.Context())
 	defer stop()
 	out := http.NewResponseController(w)
 	w.Header().Set("Content-Type", "text/event-stream")
-	w.Header().Set("X-Accel-Buffering", "no") // a proxy before us must pass events on at once
+	w.Header().Set("X-Accel-Buffering", "no") // a proxy before us must pass it on at once
 	w.WriteHeader(http.StatusOK)
-	from := reader{api: a, r: r, events: events, checked: time.Now()}
-	// The number without an event lets a reader go on from here who has read none.
-	hello := fmt.Appendf(nil, ": these are the events\nid: %d\n\n", after)
-	for piece := hello; piece != nil; piece = from.next(ctx) {
+	f.checked = time.Now()
+	for piece := hello; piece != nil; piece = f.piece(ctx) {
 		if _, err := w.Write(piece); err != nil || out.Flush() != nil {
 			return
 		}
 	}
 }
 
-// next waits for the next event, or for the time to show life; nil = the stream is
+// piece waits for what comes next, or for the time to show life; nil = the stream is
 // at its end.
-func (f *reader) next(ctx context.Context) []byte {
+func (f *reader) piece(ctx context.Context) []byte {
 	wait, cancel := context.WithDeadline(ctx, f.checked.Add(f.api.heartbeat))
 	defer cancel()
-	record, err := f.events.Next(wait)
+	data, err := f.next(wait)
 	switch {
 	case err == nil && wait.Err() == nil:
-		return f.api.encodeEvent(record)
+		return data
 	case ctx.Err() != nil, err != nil && !errors.Is(err, context.DeadlineExceeded), !f.mayGoOn():
 		return nil
 	}
 	f.checked = time.Now()
 	if err == nil {
-		return f.api.encodeEvent(record)
+		return data
 	}
 	return []byte(": still here\n\n")
 }
@@ -159,10 +179,7 @@ func (f *reader) mayGoOn() bool {
 		return false
 	}
 	c, _, err := f.api.caller(f.r, false)
-	if err == nil {
-		_, err = f.api.control.Events(c)
-	}
-	return err == nil
+	return err == nil && f.may(c) == nil
 }
 
 func (a *API) encodeEvent(record event.Record) []byte {

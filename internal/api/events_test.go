@@ -175,13 +175,14 @@ func TestEventsEndAmidEvents(t *testing.T) {
 		b.events.Publish(happened{})
 	}
 	long := time.Now().Add(-2 * heartbeatInterval)
-	from := reader{api: b.api, r: r, events: events, checked: long}
-	if from.next(t.Context()) == nil || from.checked.Equal(long) {
+	from := b.api.eventReader(r, events)
+	from.checked = long
+	if from.piece(t.Context()) == nil || from.checked.Equal(long) {
 		t.Error("whoever may read gets the event, and it was looked at whether they may")
 	}
 	from.checked = long
 	must(t, b.auth.DeleteToken("vera", "test"))
-	if piece := from.next(t.Context()); piece != nil {
+	if piece := from.piece(t.Context()); piece != nil {
 		t.Errorf("whoever may no longer read gets %q", piece)
 	}
 }

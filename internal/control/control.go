@@ -40,9 +40,9 @@ type Options struct {
 	Engine *apply.Engine
 	Auth   *auth.Auth
 	Events *event.Log
-	// Runtime acts on a running object; nil where this build or mode has no load
-	// balancer.
-	Runtime func(context.Context, RuntimeAction) error
+	// Balancer is what the load balancer tells and does; zero where this build or mode
+	// has none.
+	Balancer Balancer
 	// FactKeys are the stored keys that no document names but that are in use,
 	// such as that of the appliance's own certificate; nil = none.
 	FactKeys func() []string

@@ -75,9 +75,14 @@ func newBox(t *testing.T) *box {
 	must(t, b.engine.Boot(context.Background()))
 	b.Control = control.New(control.Options{
 		Store: b.store, Engine: b.engine, Auth: credentials, Events: b.events, Version: "test",
-		Runtime: func(_ context.Context, a control.RuntimeAction) error {
-			b.acted = append(b.acted, a)
-			return nil
+		Balancer: control.Balancer{
+			Act: func(_ context.Context, a control.RuntimeAction) error {
+				b.acted = append(b.acted, a)
+				return nil
+			},
+			Server: func(backend, server string) (control.ServerDetail, bool) {
+				return control.ServerDetail{ServerStatus: control.ServerStatus{Backend: backend, Name: server, WebSockets: 3}}, true
+			},
 		},
 		Admits: func(doc *config.Document, from netip.Addr) bool {
 			sources, _ := config.Networks(doc, doc.System.Admin.Sources)
@@ -404,7 +409,8 @@ func TestRolesAtTheDoor(t *testing.T) {
 	ctx := context.Background()
 	drain := func(backend string) func(control.Caller) error {
 		return func(c control.Caller) error {
-			return b.Act(ctx, c, control.RuntimeAction{Backend: backend, Server: "web1", Verb: control.Drain})
+			_, err := b.Act(ctx, c, control.RuntimeAction{Backend: backend, Server: "web1", Verb: control.Drain})
+			return err
 		}
 	}
 	get := func(c control.Caller) error { _, err := b.Candidate(c); return err }
@@ -453,7 +459,7 @@ func TestEveryChangeIsAudited(t *testing.T) {
 	b.put("backends[shop]", shopBackend)
 	b.apply()
 	_, _ = b.Patch(vera, "system", []byte(`{}`), control.Match{ETag: "*"})
-	_ = b.Act(ctx, ann, control.RuntimeAction{Backend: "shop", Server: "web1", Verb: control.Weight, Weight: 7})
+	_, _ = b.Act(ctx, ann, control.RuntimeAction{Backend: "shop", Server: "web1", Verb: control.Weight, Weight: 7})
 	_ = b.Rollback(ctx, ann)
 
 	records, next, err := b.Audit(ann, control.Page{})
@@ -649,9 +655,12 @@ func TestRuntimeActionsNameWhatIsThere(t *testing.T) {
 		{"shpo", "web1", control.Drain, 0, control.NotFound, "shop"},
 	}
 	for _, tt := range tests {
-		err := b.Act(context.Background(), b.admin("ann"), control.RuntimeAction{Backend: tt.backend, Server: tt.server, Verb: tt.verb, Weight: tt.weight})
+		after, err := b.Act(context.Background(), b.admin("ann"), control.RuntimeAction{Backend: tt.backend, Server: tt.server, Verb: tt.verb, Weight: tt.weight})
 		if kindOf(err) != tt.want {
 			t.Errorf("%s %s/%s = %v, want %s", tt.verb, tt.backend, tt.server, err, tt.want)
+		}
+		if err == nil && after.WebSockets != 3 {
+			t.Errorf("%s %s/%s doesn't say what the server has: %+v", tt.verb, tt.backend, tt.server, after)
 		}
 		if tt.hint != "" && !strings.Contains(control.AsFault(err).Hint.String(), tt.hint) {
 			t.Errorf("%s %s/%s hints %q, want %s", tt.verb, tt.backend, tt.server, control.AsFault(err).Hint, tt.hint)

@@ -34,29 +34,38 @@ const (
 // RuntimeVerbs lists the verbs.
 func RuntimeVerbs() []RuntimeVerb { return []RuntimeVerb{Drain, Maintenance, Ready, Weight} }
 
-// Act acts on a running server.
-func (c *Control) Act(ctx context.Context, caller Caller, action RuntimeAction) (err error) {
+// Act acts on a running server. It returns what the server has then: the open
+// requests, WebSockets and bound sessions of a drain, which end by themselves.
+func (c *Control) Act(ctx context.Context, caller Caller, action RuntimeAction) (after ServerStatus, err error) {
 	object := "backend:" + action.Backend + "/" + action.Server
 	record := c.begin(caller, "server."+string(action.Verb), object)
 	defer func() { record.end(err) }()
 	if err := caller.May(auth.Action{Kind: auth.Operate, Object: object}); err != nil {
-		return err
+		return after, err
 	}
 	if err := runningServer(c.running(), action.Backend, action.Server); err != nil {
-		return err
+		return after, err
 	}
 	if action.Verb == Weight && (action.Weight < 0 || action.Weight > 256) {
-		return fault(Invalid, text.M("a weight is a number from 0 to 256"))
+		return after, fault(Invalid, text.M("a weight is a number from 0 to 256"))
 	}
-	if c.o.Runtime == nil {
-		return fault(Unavailable, text.M("no load balancer runs in this build or mode, so there is no server to act on"))
+	if c.o.Balancer.Act == nil || c.o.Balancer.Server == nil {
+		return after, fault(Unavailable, text.M("no load balancer runs in this build or mode, so there is no server to act on"))
 	}
 	action.By = caller.Who()
-	if err := c.o.Runtime(ctx, action); err != nil {
-		return err
+	if err := c.o.Balancer.Act(ctx, action); err != nil {
+		return after, err
 	}
 	c.o.Events.Publish(ServerActed{Backend: action.Backend, Server: action.Server, Verb: action.Verb, By: action.By})
-	return nil
+	found, ok := c.o.Balancer.Server(action.Backend, action.Server)
+	if !ok { // an apply took it away meanwhile
+		return after, notInEffect(action)
+	}
+	return c.detailInZone(found).ServerStatus, nil
+}
+
+func notInEffect(action RuntimeAction) *Fault {
+	return fault(NotFound, text.M("server {server} of {backend} is not in effect any more", "server", action.Server, "backend", action.Backend))
 }
 
 func runningServer(doc *config.Document, backend, server string) error {
