@@ -298,9 +298,9 @@ func TestWhatIsLogged(t *testing.T) {
 	fmt.Fprint(c, post+get)
 	answer(t, r, "POST")
 	answer(t, r, "GET")
-	if s := b.Status(); s.Frontends[0].BytesIn != uint64(2*len(get)+len(post)) {
-		t.Errorf("counted %d bytes from the client, want %d", s.Frontends[0].BytesIn, 2*len(get)+len(post))
-	}
+	eventually(t, "the count of the client's bytes", func() bool {
+		return b.Status().Frontends[0].BytesIn == uint64(2*len(get)+len(post))
+	})
 	eventually(t, "the lines", func() bool { return strings.Count(b.lines.String(), "\n") >= 3 })
 	for i, text := range strings.Split(strings.TrimSpace(b.lines.String()), "\n") {
 		var line struct {

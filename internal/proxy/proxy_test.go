@@ -80,10 +80,10 @@ func TestRequestsReachServersAndComeBack(t *testing.T) {
 			if got := o.requests.Load(); got != 7 {
 				t.Errorf("the server saw %d requests, want 7", got)
 			}
-			st := b.Status()
-			if st.Frontends[0].Requests != 7 || st.Backends[0].Servers[0].Requests != 7 {
-				t.Errorf("counted %+v", st)
-			}
+			eventually(t, "the count of the requests", func() bool {
+				st := b.Status()
+				return st.Frontends[0].Requests == 7 && st.Backends[0].Servers[0].Requests == 7
+			})
 		})
 	}
 }
