@@ -25,6 +25,7 @@ func (x *exchange) upgraded(n int, b []byte) (taken int, more bool) {
 	x.status, x.answered = 101, w.loop.Now()
 	x.editAnswer(r)
 	out := http1.AppendResponse(w.output[:0], r, x.minor, true)
+	x.countTunnel(1) // before the client can know of it: an impact is exact
 	c.WriteTwo(out, b[n:])
 	w.output = out[:0]
 	t := &tunnel{w: w, client: c, server: s, x: x}
@@ -34,7 +35,6 @@ func (x *exchange) upgraded(n int, b []byte) (taken int, more bool) {
 	s.phase = serverTunnel
 	w.loop.Arm(&s.timer, 0)
 	t.touch()
-	x.countTunnel(1)
 	if c.Paused() {
 		c.Resume()
 	}
