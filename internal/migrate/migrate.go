@@ -20,7 +20,7 @@
 // It does no I/O and looks at no clock; two equal documents give equal texts.
 //
 // Read quote.go (why nothing gets out of its word), section.go, frontend.go,
-// acl.go, condition.go, rule.go, backend.go, check.go, files.go, regex.go.
+// acl.go, condition.go, rule.go, edit.go, backend.go, check.go, files.go, regex.go.
 package migrate
 
 import (

@@ -191,10 +191,15 @@ backend be
 	}
 	defer haproxy.Wait() //nolint:errcheck // it was killed
 	defer haproxy.Process.Kill()
-	var lines []string
+	return askForLines(t, front.Addr().String(), log, requests)
+}
+
+// askForLines sends each request on a connection of its own and takes its line.
+func askForLines(t *testing.T, address string, log net.PacketConn, requests []string) (lines []string) {
+	t.Helper()
 	buffer := make([]byte, 64<<10)
 	for _, request := range requests {
-		c, err := net.Dial("tcp", front.Addr().String())
+		c, err := net.Dial("tcp", address)
 		if err != nil {
 			t.Fatal(err)
 		}
