@@ -51,7 +51,12 @@ func (a *appliance) balancerStatus() control.BalancerStatus {
 }
 
 func frontendStatus(f proxy.FrontendStatus) control.FrontendStatus {
+	asked := make([]control.AskedName, len(f.Asked))
+	for i, n := range f.Asked {
+		asked[i] = control.AskedName(n)
+	}
 	return control.FrontendStatus{
+		Challenges: f.Challenges, UnknownNames: f.AskedTotal, AskedNames: asked,
 		Name: f.Name, Listening: append([]string{}, f.Listening...),
 		Connections: f.Connections, WebSockets: f.WebSockets, Limit: f.Limit,
 		TotalConnections: f.TotalConnections, LimitReached: f.LimitReached, Empty: f.Empty,

@@ -66,6 +66,8 @@ func frontendNumbers(s *stats.Source) func(*stats.Sample, *proxy.FrontendStatus)
 	requests := s.Counter("frontend_requests_total", "Requests.", "frontend")
 	bad := s.Counter("frontend_bad_requests_total", "Requests that were malformed.", "frontend")
 	denied := s.Counter("frontend_denied_requests_total", "Requests that a rule denied.", "frontend")
+	challenges := s.Counter("frontend_acme_challenges_total", "Challenges of certificate authorities that were answered.", "frontend")
+	asked := s.Counter("frontend_unknown_names_total", "Handshakes for a host name that no certificate has.", "frontend")
 	answers := s.Counter("frontend_answers_total", "Answers by the class of their status; none = the request ended without one.", "frontend", "code")
 	bytes := s.Counter("frontend_bytes_total", "Bytes from clients (in) and to them (out).", "frontend", "direction")
 	return func(out *stats.Sample, f *proxy.FrontendStatus) {
@@ -80,6 +82,8 @@ func frontendNumbers(s *stats.Source) func(*stats.Sample, *proxy.FrontendStatus)
 		out.Counter(requests, float64(f.Requests), f.Name)
 		out.Counter(bad, float64(f.BadRequests), f.Name)
 		out.Counter(denied, float64(f.Denied), f.Name)
+		out.Counter(challenges, float64(f.Challenges), f.Name)
+		out.Counter(asked, float64(f.AskedTotal), f.Name)
 		for i, class := range classes {
 			out.Counter(answers, float64(f.Answers[i]), f.Name, class)
 		}

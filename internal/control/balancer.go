@@ -52,18 +52,32 @@ type FrontendStatus struct {
 	WebSockets  int64 `json:"websockets"`
 	Limit       int64 `json:"limit"` // of connections; 0 = none of its own
 
-	TotalConnections  uint64  `json:"connections_total"`
-	LimitReached      uint64  `json:"limit_reached_total"`
-	Empty             uint64  `json:"empty_total"` // connections that never asked
-	Handshakes        uint64  `json:"handshakes_total"`
-	HandshakeErrors   uint64  `json:"handshake_errors_total"`
-	HandshakeTimeouts uint64  `json:"handshake_timeouts_total"`
-	Requests          uint64  `json:"requests_total"`
-	BadRequests       uint64  `json:"bad_requests_total"`
-	Denied            uint64  `json:"denied_total"` // by a rule
-	BytesIn           uint64  `json:"bytes_in_total"`
-	BytesOut          uint64  `json:"bytes_out_total"`
-	Answers           Answers `json:"answers_total"`
+	TotalConnections  uint64 `json:"connections_total"`
+	LimitReached      uint64 `json:"limit_reached_total"`
+	Empty             uint64 `json:"empty_total"` // connections that never asked
+	Handshakes        uint64 `json:"handshakes_total"`
+	HandshakeErrors   uint64 `json:"handshake_errors_total"`
+	HandshakeTimeouts uint64 `json:"handshake_timeouts_total"`
+	Requests          uint64 `json:"requests_total"`
+	BadRequests       uint64 `json:"bad_requests_total"`
+	Denied            uint64 `json:"denied_total"` // by a rule
+	// Challenges of certificate authorities (ACME) that were answered.
+	Challenges uint64 `json:"challenges_total"`
+	// UnknownNames are handshakes for a host name that no certificate has, and
+	// AskedNames the names, at most 64 of them, what was asked for most first.
+	UnknownNames uint64      `json:"unknown_names_total"`
+	AskedNames   []AskedName `json:"asked_names"`
+	BytesIn      uint64      `json:"bytes_in_total"`
+	BytesOut     uint64      `json:"bytes_out_total"`
+	Answers      Answers     `json:"answers_total"`
+}
+
+// AskedName is a host name that clients ask a frontend for and that none of its
+// certificates has.
+type AskedName struct {
+	Name  string    `json:"name"`
+	Count uint64    `json:"count_total"`
+	Last  time.Time `json:"last"`
 }
 
 // Answers are counted by the class of their status.
@@ -530,6 +544,12 @@ func (c *Control) mayFilter(caller Caller, f RequestFilter) error {
 
 func (c *Control) statusInZone(st BalancerStatus) BalancerStatus {
 	st.Time = c.inZone(st.Time)
+	for i := range st.Frontends {
+		for k := range st.Frontends[i].AskedNames {
+			n := &st.Frontends[i].AskedNames[k]
+			n.Last = c.inZone(n.Last)
+		}
+	}
 	for i := range st.Backends {
 		b := &st.Backends[i]
 		b.Since = c.inZone(b.Since)

@@ -46,6 +46,13 @@ func newBox(t *testing.T, loops int) *box {
 	}
 	b.Proxy = proxy.New(proxy.Options{
 		Certificate: func(name string) *tls.Certificate { return b.certs[name] }, Log: b.log, Loops: loops,
+		HTTPChallenge: func(token string) (string, bool) { return token + ".thumbprint", token == "open_token-1" },
+		ALPNChallenge: func(name string) *tls.Certificate {
+			if name == "challenged.example" {
+				return b.certs["challenge"]
+			}
+			return nil
+		},
 	})
 	t.Cleanup(func() {
 		b.Close()

@@ -183,6 +183,7 @@ func (p *Proxy) loadCertificates(fe *frontend) error {
 		fe.hosts.Store(hostsOf(t))
 	}
 	fe.certificates.current.Store(t)
+	fe.live.asked.forget(func(name string) bool { _, known := t.choose(name); return known })
 	return nil
 }
 

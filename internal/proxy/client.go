@@ -75,7 +75,14 @@ func (w *worker) adopt(s *socket, b *bind, fd int, from netip.AddrPort) {
 // Connected follows the TLS handshake.
 func (c *clientConn) Connected() {
 	c.enter(phaseWaiting)
-	c.bind.frontend.live.of(c.w.index).Handshakes.add(1)
+	live := c.bind.frontend.live.of(c.w.index)
+	live.Handshakes.add(1)
+	if state := c.TLS(); state != nil && state.NegotiatedProtocol == acmeProtocol {
+		live.Challenges.add(1)
+		c.served++ // the handshake was all that it came for
+		c.leave()
+		return
+	}
 	c.w.loop.Arm(&c.timer, c.w.loop.Now()+c.bind.frontend.requestTimeout)
 }
 

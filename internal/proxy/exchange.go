@@ -196,7 +196,7 @@ func (x *exchange) own(head, part []byte) []byte {
 // run takes a request from its head to a server, as far as it goes at once. rest
 // are the bytes behind the head; it returns how many of them it took.
 func (x *exchange) run(rest []byte) int {
-	if !x.admissible() || !x.decide() {
+	if x.answersChallenge() || !x.admissible() || !x.decide() {
 		return 0
 	}
 	return x.place(rest)

@@ -53,8 +53,13 @@ func (x *exchange) refuse(status int, reason string, end, at byte) {
 	x.reply(status, nil, nil)
 }
 
-// reply sends an answer of our own with these further fields.
+// reply sends the page of a status, with this further field.
 func (x *exchange) reply(status int, name, value []byte) {
+	x.say(status, x.page(status), name, value)
+}
+
+// say sends an answer of our own.
+func (x *exchange) say(status int, page errorPage, name, value []byte) {
 	w, c := x.w, x.client
 	x.dropServer()
 	x.state = stateRefused
@@ -62,7 +67,6 @@ func (x *exchange) reply(status int, name, value []byte) {
 	r := &w.response
 	r.Reset()
 	r.Status = status
-	page := x.page(status)
 	if name != nil {
 		r.Add(name, value)
 	}

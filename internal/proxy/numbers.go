@@ -21,7 +21,7 @@ func (c *counter) Get() uint64 { return c.n.Load() }
 type frontendCounts struct {
 	Connections, Handshakes, HandshakeErrors, HandshakeTimeouts, Empty, LimitReached counter
 
-	Requests, BadRequests, Denied, BytesIn, BytesOut counter
+	Requests, BadRequests, Denied, Challenges, BytesIn, BytesOut counter
 	// Answers are by the first digit of the status; [0] those without any.
 	Answers [6]counter
 
@@ -51,6 +51,7 @@ type backendCounts struct {
 type liveFrontend struct {
 	connections atomic.Int64 // open ones
 	webSockets  atomic.Int64
+	asked       askedNames
 	perLoop     []frontendCounts
 }
 

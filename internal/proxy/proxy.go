@@ -38,6 +38,16 @@ type Options struct {
 	// Certificate is the certificate of that name with its chain and key; nil =
 	// there is none. Asked at every change and never per request.
 	Certificate func(name string) *tls.Certificate
+	// Authority is the certificate of an authority as PEM text; nil, or an empty
+	// answer, leaves it to the document.
+	Authority func(name string) string
+	// HTTPChallenge is the answer to an authority that asks for a token over HTTP
+	// (RFC 8555 section 8.3); false = the token isn't ours. Called in a loop: it may
+	// not wait. Nil = never.
+	HTTPChallenge func(token string) (body string, ok bool)
+	// ALPNChallenge is the certificate for an authority's handshake (RFC 8737); nil =
+	// no challenge is open for the name. Called in a loop, as above. Nil = never.
+	ALPNChallenge func(serverName string) *tls.Certificate
 	// Secret reads a stored secret by its reference.
 	Secret func(ref string) ([]byte, error)
 	// Publish tells an event; nil tells nobody.

@@ -112,6 +112,12 @@ type FrontendStatus struct {
 	HandshakeErrors, HandshakeTimeouts                uint64
 	Requests, BadRequests, Denied, BytesIn, BytesOut  uint64
 	Answers                                           [6]uint64
+	// Challenges of certificate authorities that were answered.
+	Challenges uint64
+	// Asked are names that handshakes asked for and no certificate has, at most 64;
+	// AskedTotal counts all such handshakes.
+	Asked      []AskedName
+	AskedTotal uint64
 }
 
 // BackendStatus is a backend's.
@@ -203,6 +209,7 @@ func (p *Proxy) frontendStatus(snap *snapshot, fe *frontend) FrontendStatus {
 			f.Listening = append(f.Listening, b.address.String())
 		}
 	}
+	f.Asked, f.AskedTotal = fe.live.asked.list()
 	for i := range fe.live.perLoop {
 		n := &fe.live.perLoop[i]
 		f.TotalConnections += n.Connections.Get()
@@ -214,6 +221,7 @@ func (p *Proxy) frontendStatus(snap *snapshot, fe *frontend) FrontendStatus {
 		f.Requests += n.Requests.Get()
 		f.BadRequests += n.BadRequests.Get()
 		f.Denied += n.Denied.Get()
+		f.Challenges += n.Challenges.Get()
 		f.BytesIn += n.BytesIn.Get()
 		f.BytesOut += n.BytesOut.Get()
 		for k := range f.Answers {

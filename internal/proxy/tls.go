@@ -100,11 +100,17 @@ func (c *compiler) serverTLS(fe *frontend, t *config.FrontendTLS) (_ *tls.Config
 		CipherSuites: cipherSuites(t.CipherSuites), DynamicRecordSizingDisabled: true,
 		GetCertificate: func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 			certificate, known := index.current.Load().choose(hello.ServerName)
+			if !known && hello.ServerName != "" {
+				fe.live.asked.note(hello.ServerName, time.Now())
+			}
 			if strict && !known {
 				return nil, errNoSuchName
 			}
 			return tlsio.Bind(hello, certificate, p.signers), nil
 		},
+	}
+	if p.options.ALPNChallenge != nil {
+		cfg.GetConfigForClient = p.challengeConfig
 	}
 	for _, protocol := range t.ALPN {
 		if protocol == "http/1.1" {
@@ -120,7 +126,7 @@ func (c *compiler) serverTLS(fe *frontend, t *config.FrontendTLS) (_ *tls.Config
 		}
 		cfg.ClientCAs = x509.NewCertPool()
 		for _, name := range k.Authorities {
-			pem := c.authority(name)
+			pem := c.authority(name, "frontends["+fe.name+"].tls.client_certificates.authorities")
 			cfg.ClientCAs.AppendCertsFromPEM([]byte(pem))
 			identity += "\x00" + name + "\x00" + pem
 		}
@@ -130,7 +136,24 @@ func (c *compiler) serverTLS(fe *frontend, t *config.FrontendTLS) (_ *tls.Config
 	return tlsio.Prepare(cfg), identity
 }
 
-func (c *compiler) authority(name string) string {
+// authority is the certificate of an authority that somebody is held to. One that
+// this very change makes isn't there yet: without it nobody would be let in.
+func (c *compiler) authority(name, path string) string {
+	pem := c.authorityText(name)
+	if pem == "" {
+		c.problems.Add(path, text.M("the authority {name} has no certificate yet: it is made when it is applied", "name", name)).
+			Do(text.M("apply the authority first, and then what it is to vouch for"))
+	}
+	return pem
+}
+
+// authorityText is an authority's certificate as PEM text; empty = there is none yet.
+func (c *compiler) authorityText(name string) string {
+	if ask := c.p.options.Authority; ask != nil {
+		if pem := ask(name); pem != "" {
+			return pem
+		}
+	}
 	for _, a := range c.doc.Authorities {
 		if a.Name == name {
 			return string(a.Certificate)
@@ -213,7 +236,7 @@ func (c *compiler) roots(t *config.ServerTLS, path string) (*x509.CertPool, stri
 	var all strings.Builder
 	switch t.Verify {
 	case config.VerifyAuthority:
-		all.WriteString(c.authority(t.Authority))
+		all.WriteString(c.authority(t.Authority, path+".server_tls.authority"))
 		pool := x509.NewCertPool()
 		pool.AppendCertsFromPEM([]byte(all.String()))
 		return pool, all.String()
@@ -225,8 +248,9 @@ func (c *compiler) roots(t *config.ServerTLS, path string) (*x509.CertPool, stri
 		}
 		for _, a := range c.doc.Authorities {
 			if a.Trust {
-				all.WriteString(string(a.Certificate))
-				pool.AppendCertsFromPEM([]byte(a.Certificate))
+				pem := c.authorityText(a.Name) // one that is made now is trusted from the next change on
+				all.WriteString(pem)
+				pool.AppendCertsFromPEM([]byte(pem))
 			}
 		}
 		return pool, all.String()
